@@ -1,0 +1,266 @@
+//! What crosses between memprof's BPF programs and its userspace side: map keys and values, ring buffer records, and
+//! the attach cookie. Everything is `repr(C)` without padding, in the machine's own byte order, and its size is
+//! asserted below, so that both sides agree or do not compile.
+//!
+//! Words: an *image* is one program in one address space, from its `execve` (or from the attach) until the next
+//! `execve` or its end. Events belong to images, not to pids: a pid is handed out again, and an `execve` forgets the
+//! heap. A *target* is what the probes of one process are attached as; its current image is `TARGETS[target]`.
+#![no_std]
+
+/// Most frames kept of one stack.
+pub const MAX_FRAMES: usize = 127;
+
+/// Images whose number has this bit were numbered by the kernel side, at an `execve`; the others by userspace, at an
+/// attach. So neither has to ask the other for a number.
+pub const IMAGE_FROM_EXEC: u32 = 1 << 31;
+
+/// The stack of an allocation whose stack could not be kept.
+pub const UNKNOWN_STACK: u64 = 0;
+
+/// Capacity of the `TARGETS` array: processes that can be probed at once.
+pub const MAX_TARGETS: u32 = 4096;
+
+/// Capacity of the `SITES` array: distinct probed functions.
+pub const MAX_SITES: u32 = 4096;
+
+/// The attach cookie of a probe: which process (target) and which function (site) fired.
+#[repr(transparent)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cookie(pub u64);
+
+impl Cookie {
+    /// Packs a target (index into `TARGETS`) and a site (index into `SITES`).
+    pub const fn new(target: u32, site: u32) -> Self {
+        Self((target as u64) << 32 | site as u64)
+    }
+
+    /// Index into `TARGETS`.
+    pub const fn target(self) -> u32 {
+        (self.0 >> 32) as u32
+    }
+
+    /// Index into `SITES`.
+    pub const fn site(self) -> u32 {
+        self.0 as u32
+    }
+}
+
+/// `SITES`: where a probed instruction lies within the executable segment that holds it, in bytes. From the address at
+/// which the probe fires this gives the range of the object's code, wherever it is mapped.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Site {
+    /// From the start of the segment to the probed instruction.
+    pub bytes_before: u64,
+    /// From the probed instruction to the end of the segment.
+    pub bytes_after: u64,
+}
+
+/// `TRACKED`: a process whose `execve` and exit are of interest. Key: its pid (thread group id).
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tracked {
+    /// Index into `TARGETS`.
+    pub target: u32,
+    /// 1 once the main thread is gone, though others may live on.
+    pub leader_exited: u32,
+}
+
+/// Key of `NURSERY`: a live block.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct NurseryKey {
+    /// The pointer that the allocator returned.
+    pub address: u64,
+    /// The image that allocated it.
+    pub image: u32,
+    /// Zero.
+    pub reserved: u32,
+}
+
+/// Value of `NURSERY`: what is known of a live block.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct NurseryEntry {
+    /// Bytes requested.
+    pub size: u64,
+    /// The allocating stack, a key of `STACKS`, or [`UNKNOWN_STACK`].
+    pub stack: u64,
+    /// When the allocator returned: nanoseconds of `CLOCK_MONOTONIC`.
+    pub time: u64,
+}
+
+/// Value of `STACKS`, by the stack's 64-bit hash: all allocations made there, freed since or not.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StackTotals {
+    /// Number of allocations.
+    pub allocations: u64,
+    /// Bytes requested by them.
+    pub allocated_bytes: u64,
+}
+
+/// Value of `TOTALS`, by image, for each CPU: what happened, and what was lost, by cause.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ImageTotals {
+    /// Successful allocations, lost or not.
+    pub allocations: u64,
+    /// Bytes requested by them.
+    pub allocated_bytes: u64,
+    /// Frees of blocks that were still in the nursery. Userspace counts the others.
+    pub frees: u64,
+    /// Bytes of those blocks.
+    pub freed_bytes: u64,
+    /// Allocations forgotten because the nursery was full.
+    pub nursery_full: u64,
+    /// Frees forgotten because the ring was full.
+    pub frees_ring_full: u64,
+    /// Allocations without their stack because the ring was full.
+    pub stacks_ring_full: u64,
+    /// Allocations without their stack because the stack table was full.
+    pub stacks_table_full: u64,
+    /// Allocations without their stack because it could not be read.
+    pub stacks_unreadable: u64,
+    /// Calls that entered the allocator and were never seen to return, though their thread went on.
+    pub missed_returns: u64,
+    /// Calls not followed because `IN_FLIGHT` had no room for their thread.
+    pub in_flight_full: u64,
+}
+
+/// `IN_FLIGHT`: the allocator calls that one thread is in. Key: `bpf_get_current_pid_tgid()`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct InFlight {
+    /// How many of `calls` are in use.
+    pub depth: u64,
+    /// Outermost first.
+    pub calls: [Call; MAX_CALLS],
+}
+
+/// Allocator calls of one thread that can be open at once: one that runs, and those of signal handlers on top of it.
+pub const MAX_CALLS: usize = 4;
+
+/// An allocator call that has been entered and has not returned.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Call {
+    /// At the entry, where it points to the return address. The return finds its call by it.
+    pub stack_pointer: u64,
+    /// The probe's [`Cookie`].
+    pub cookie: u64,
+    /// Address of the probed instruction.
+    pub instruction_pointer: u64,
+    /// Image that was entered.
+    pub image: u32,
+    /// 1 if `old` was taken out of the nursery at the entry.
+    pub old_is_taken: u32,
+    /// Bytes requested.
+    pub size: u64,
+    /// `realloc`'s old pointer, or where `posix_memalign` is to write the new one.
+    pub argument: u64,
+    /// When `realloc` was entered: a free at this time cannot remove what another thread is given afterwards.
+    pub time: u64,
+    /// What the nursery held about `realloc`'s old pointer.
+    pub old: NurseryEntry,
+}
+
+/// Kinds of ring buffer records: the first word of each.
+pub mod kind {
+    /// [`super::FreeRecord`], in `EVENTS`.
+    pub const FREE: u32 = 1;
+    /// [`super::StackRecord`], in `EVENTS`.
+    pub const STACK: u32 = 2;
+    /// [`super::ExecRecord`], in `CONTROL`.
+    pub const EXEC: u32 = 3;
+    /// [`super::LeaderExitRecord`], in `CONTROL`.
+    pub const LEADER_EXIT: u32 = 4;
+    /// [`super::Header`] alone, in `CONTROL`: the nursery passed its fill mark.
+    pub const NURSERY_FILLING: u32 = 5;
+}
+
+/// Starts every record.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Header {
+    /// One of [`kind`].
+    pub kind: u32,
+    /// The image concerned; zero where there is none.
+    pub image: u32,
+    /// Nanoseconds of `CLOCK_MONOTONIC`.
+    pub time: u64,
+}
+
+/// A block that was not in the nursery was freed: it was drained before, or allocated before the attach.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FreeRecord {
+    /// [`kind::FREE`]; the time of the free.
+    pub header: Header,
+    /// The pointer.
+    pub address: u64,
+}
+
+/// A stack seen for the first time. On the wire only `depth` frames follow.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StackRecord {
+    /// [`kind::STACK`].
+    pub header: Header,
+    /// Its hash, the key in `STACKS`.
+    pub stack: u64,
+    /// Number of frames.
+    pub depth: u64,
+    /// Return addresses, from the allocator's caller outwards.
+    pub frames: [u64; MAX_FRAMES],
+}
+
+impl StackRecord {
+    /// Bytes before the first frame.
+    pub const PREFIX: usize = core::mem::offset_of!(Self, frames);
+}
+
+/// A target replaced its program.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ExecRecord {
+    /// [`kind::EXEC`]; the image is the new one.
+    pub header: Header,
+    /// The target (index into `TARGETS`).
+    pub target: u32,
+    /// The image that is no more.
+    pub previous_image: u32,
+    /// 1 if another thread than the main one called `execve`: the probes, bound to the main thread, are gone with it.
+    pub by_other_thread: u32,
+    /// Zero.
+    pub reserved: u32,
+}
+
+/// A target's main thread exited; the process may live on in other threads.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LeaderExitRecord {
+    /// [`kind::LEADER_EXIT`].
+    pub header: Header,
+    /// The target (index into `TARGETS`).
+    pub target: u32,
+    /// Zero.
+    pub reserved: u32,
+}
+
+const _: () = {
+    assert!(size_of::<Site>() == 16);
+    assert!(size_of::<Tracked>() == 8);
+    assert!(size_of::<NurseryKey>() == 16);
+    assert!(size_of::<NurseryEntry>() == 24);
+    assert!(size_of::<StackTotals>() == 16);
+    assert!(size_of::<ImageTotals>() == 88);
+    assert!(size_of::<Call>() == 80);
+    assert!(size_of::<InFlight>() == 8 + MAX_CALLS * 80);
+    assert!(size_of::<Header>() == 16);
+    assert!(size_of::<FreeRecord>() == 24);
+    assert!(StackRecord::PREFIX == 32);
+    assert!(size_of::<StackRecord>() == 32 + 8 * MAX_FRAMES);
+    assert!(size_of::<ExecRecord>() == 32);
+    assert!(size_of::<LeaderExitRecord>() == 24);
+};

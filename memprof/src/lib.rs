@@ -1,0 +1,16 @@
+//! memprof: which call stacks of a running process hold memory that was allocated and not freed.
+//!
+//! The pipeline, stage by stage, each a module that knows only [`model`]:
+//! [`target`] finds the objects a process has mapped, [`plan`] the allocator functions in them, [`kernel`] attaches the
+//! probes and drains what they recorded, [`heap`] keeps the live allocations, [`symbols`] names their stacks, and
+//! [`render`] writes the report. [`session`] alone sees them all.
+
+pub mod cli;
+pub mod heap;
+pub mod kernel;
+pub mod model;
+pub mod plan;
+pub mod render;
+pub mod session;
+pub mod symbols;
+pub mod target;

@@ -1,0 +1,140 @@
+//! What the kernel side tells: records, decoded and trusted.
+
+use super::{ImageId, StackId, Timestamp};
+
+/// A block that was allocated and, as far as the sender knew, not freed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Allocation {
+    /// The pointer that the allocator returned.
+    pub address: u64,
+    /// Bytes requested.
+    pub size: u64,
+    /// Where it was allocated.
+    pub stack: StackId,
+    /// When the allocator returned.
+    pub time: Timestamp,
+}
+
+/// A stack as it was captured.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RawStack {
+    /// Its name in allocations.
+    pub id: StackId,
+    /// Whose it is.
+    pub image: ImageId,
+    /// When it was first seen: its addresses mean what was mapped at that time.
+    pub time: Timestamp,
+    /// Return addresses, from the allocator's caller outwards.
+    pub addresses: Box<[u64]>,
+}
+
+/// One thing that happened, in the order in which the kernel side wrote it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// A block that had left the nursery, or was never in it, was freed.
+    Free {
+        /// Whose block.
+        image: ImageId,
+        /// The pointer.
+        address: u64,
+        /// When.
+        time: Timestamp,
+    },
+    /// A stack was seen for the first time.
+    Stack(RawStack),
+    /// The process attached as `target` replaced its program.
+    Exec {
+        /// The number the process was attached under.
+        target: u32,
+        /// The image that is no more.
+        previous: ImageId,
+        /// The image that began.
+        image: ImageId,
+        /// When.
+        time: Timestamp,
+        /// Another thread than the main one did, and the probes went with the main one.
+        by_other_thread: bool,
+    },
+    /// The main thread of the process attached as `target` exited; others may live on.
+    LeaderExit {
+        /// The number the process was attached under.
+        target: u32,
+    },
+    /// The nursery passed its fill mark and wants to be drained.
+    NurseryFilling,
+}
+
+/// What an image did over the observed time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// Successful allocations.
+    pub allocations: u64,
+    /// Bytes requested by them.
+    pub allocated_bytes: u64,
+    /// Frees of observed allocations.
+    pub frees: u64,
+    /// Bytes of those.
+    pub freed_bytes: u64,
+}
+
+/// What was lost, by cause. Zero everywhere means that the figures are exact.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Losses {
+    /// Allocations forgotten: the nursery was full.
+    pub nursery_full: u64,
+    /// Frees forgotten: the ring was full.
+    pub frees_ring_full: u64,
+    /// Allocations without a stack: the ring was full.
+    pub stacks_ring_full: u64,
+    /// Allocations without a stack: the stack table was full.
+    pub stacks_table_full: u64,
+    /// Allocations without a stack: it could not be read.
+    pub stacks_unreadable: u64,
+    /// Allocator calls that were not seen to return.
+    pub missed_returns: u64,
+    /// Allocator calls not followed: too many threads.
+    pub in_flight_full: u64,
+}
+
+impl Losses {
+    /// Allocations that are missing from the figures.
+    pub fn allocations(&self) -> u64 {
+        self.nursery_full + self.missed_returns + self.in_flight_full
+    }
+
+    /// Frees that are missing: blocks reported outstanding that may not be.
+    pub fn frees(&self) -> u64 {
+        self.frees_ring_full
+    }
+
+    /// Allocations that are counted, but whose stack is not known.
+    pub fn stacks(&self) -> u64 {
+        self.stacks_ring_full + self.stacks_table_full + self.stacks_unreadable
+    }
+
+    /// Whether nothing was lost.
+    pub fn is_none(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+impl std::ops::AddAssign for Losses {
+    fn add_assign(&mut self, other: Self) {
+        self.nursery_full += other.nursery_full;
+        self.frees_ring_full += other.frees_ring_full;
+        self.stacks_ring_full += other.stacks_ring_full;
+        self.stacks_table_full += other.stacks_table_full;
+        self.stacks_unreadable += other.stacks_unreadable;
+        self.missed_returns += other.missed_returns;
+        self.in_flight_full += other.in_flight_full;
+    }
+}
+
+impl std::ops::AddAssign for Totals {
+    fn add_assign(&mut self, other: Self) {
+        self.allocations += other.allocations;
+        self.allocated_bytes += other.allocated_bytes;
+        self.frees += other.frees;
+        self.freed_bytes += other.freed_bytes;
+    }
+}

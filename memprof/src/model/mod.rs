@@ -1,0 +1,19 @@
+//! The shared vocabulary: what crosses from one stage of the pipeline to the next. Data and its invariants, no I/O.
+
+mod event;
+mod identity;
+mod object;
+mod plan;
+mod profile;
+mod selection;
+mod warning;
+
+pub use event::{Allocation, Event, Losses, RawStack, Totals};
+pub use identity::{ImageId, ObjectId, StackId, Timestamp};
+pub use object::{BuildId, FileIdentity, Mapping, Object, ObjectKind};
+pub use plan::{AllocatorFunction, AttachPlan, Pointer, ProbeSite, Release, SearchedObject, Size};
+pub use profile::{
+    Frame, LiveAllocation, Outstanding, ProcessSnapshot, Profile, RawFrame, Report, Snapshot, Source, StackSnapshot,
+};
+pub use selection::{Selection, Sort};
+pub use warning::Warning;

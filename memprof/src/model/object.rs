@@ -1,0 +1,82 @@
+//! Mapped ELF files: what code lies where.
+
+use std::{
+    fmt,
+    fs::File,
+    ops::Range,
+    os::fd::AsRawFd as _,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use super::{ObjectId, Timestamp};
+
+/// What makes a file the same file, in whatever mount namespace it is seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct FileIdentity {
+    /// Major number of the device, as `/proc/PID/maps` and perf's mmap events print it.
+    pub device_major: u32,
+    /// Minor number of the device.
+    pub device_minor: u32,
+    /// Inode number.
+    pub inode: u64,
+}
+
+/// The linker's fingerprint of an ELF file (`.note.gnu.build-id`), printed in hex.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct BuildId(pub Box<[u8]>);
+
+impl fmt::Display for BuildId {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(formatter, "{byte:02x}"))
+    }
+}
+
+/// What kind of mapping code runs from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ObjectKind {
+    /// A file.
+    File,
+    /// The kernel's vdso.
+    Vdso,
+    /// Anything else that is executable: JIT code, `[uprobes]`, `[vsyscall]`.
+    Other,
+}
+
+/// A distinct mapped object. It is opened while its process lives, so that it can be read when the process is gone,
+/// its file deleted, or its mount namespace out of reach.
+#[derive(Clone, Debug)]
+pub struct Object {
+    /// Its number.
+    pub id: ObjectId,
+    /// Its path as the target sees it, or a name in brackets.
+    pub path: PathBuf,
+    /// What it is.
+    pub kind: ObjectKind,
+    /// Which file it is, for files.
+    pub identity: Option<FileIdentity>,
+    /// Its build id, if it has one and could be read.
+    pub build_id: Option<BuildId>,
+    /// Open for reading, if it could be opened. For the vdso, an in-memory copy.
+    pub file: Option<Arc<File>>,
+}
+
+impl Object {
+    /// A path through which this process reaches the very file that was mapped, as long as `self` lives.
+    pub fn reachable_path(&self) -> Option<PathBuf> {
+        self.file.as_ref().map(|file| Path::new("/proc/self/fd").join(file.as_raw_fd().to_string()))
+    }
+}
+
+/// An executable mapping of an image.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mapping {
+    /// Addresses in the process.
+    pub addresses: Range<u64>,
+    /// Offset in the file of the first byte.
+    pub offset_in_file: u64,
+    /// What is mapped.
+    pub object: ObjectId,
+    /// Since when.
+    pub since: Timestamp,
+}

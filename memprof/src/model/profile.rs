@@ -1,0 +1,174 @@
+//! What is outstanding, as raw stacks ([`Profile`]) and as named ones ([`Report`]): one shape, two kinds of frame.
+
+use std::{path::PathBuf, time::Duration};
+
+use super::{BuildId, Losses, ObjectId, StackId, Totals, Warning};
+
+/// What was allocated and not freed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Outstanding {
+    /// Bytes requested.
+    pub bytes: u64,
+    /// Number of blocks.
+    pub allocations: u64,
+}
+
+/// A return address and what it lies in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct RawFrame {
+    /// As found on the stack.
+    pub address: u64,
+    /// The object mapped there, and the offset in its file; nothing where no mapping is known.
+    pub place: Option<(ObjectId, u64)>,
+}
+
+/// A function on a named stack.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Frame {
+    /// Its demangled name, if there is a symbol.
+    pub function: Option<String>,
+    /// Source file, as the compiler was given it, and its directory, if there is debug information.
+    pub source: Option<Source>,
+    /// Path of the object, as the target sees it.
+    pub module: Option<PathBuf>,
+    /// The object's build id.
+    pub build_id: Option<BuildId>,
+    /// Offset in the object's file of the return address.
+    pub offset_in_file: Option<u64>,
+    /// The return address in the process.
+    pub address: u64,
+    /// Whether the function was inlined into the next frame.
+    pub inlined: bool,
+}
+
+/// A source location.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Source {
+    /// Directory of the compilation, if known.
+    pub directory: Option<PathBuf>,
+    /// File, as the compiler was given it.
+    pub file: PathBuf,
+    /// Line, from 1, if known.
+    pub line: Option<u32>,
+}
+
+/// One block, for `--show-allocations`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LiveAllocation {
+    /// Its pointer.
+    pub address: u64,
+    /// Bytes requested.
+    pub size: u64,
+    /// Time since it was allocated.
+    pub age: Duration,
+}
+
+/// What one stack holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StackSnapshot<F> {
+    /// Its name.
+    pub id: StackId,
+    /// What it holds, of the allocations selected.
+    pub outstanding: Outstanding,
+    /// Change of its outstanding bytes (all, not just those selected) since the previous report, or since the start.
+    pub growth_bytes: i64,
+    /// All allocations made there over the observed time, freed since or not.
+    pub total_allocations: u64,
+    /// Age of the oldest block selected.
+    pub oldest: Duration,
+    /// From the allocator's caller outwards. Empty where the stack was lost.
+    pub frames: Vec<F>,
+    /// The blocks selected, oldest first, if asked for.
+    pub allocations: Vec<LiveAllocation>,
+}
+
+/// One process.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProcessSnapshot<F> {
+    /// Its pid.
+    pub pid: u32,
+    /// Its command name.
+    pub command: String,
+    /// Whether it has exited.
+    pub exited: bool,
+    /// All that is outstanding, selected or not.
+    pub outstanding: Outstanding,
+    /// Change of the outstanding bytes since the previous report, or since the start.
+    pub growth_bytes: i64,
+    /// Most outstanding bytes seen at any drain.
+    pub peak_bytes: u64,
+    /// Over the observed time.
+    pub totals: Totals,
+    /// The first of the selected stacks, in the order asked for.
+    pub stacks: Vec<StackSnapshot<F>>,
+    /// How many stacks were selected, shown or not.
+    pub selected_stacks: usize,
+}
+
+/// The state of all observed processes at one moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Snapshot<F> {
+    /// Wall-clock time.
+    pub time: jiff::Timestamp,
+    /// Since observation began.
+    pub elapsed: Duration,
+    /// Since the previous report, or since the start.
+    pub since_previous: Duration,
+    /// Over the observed time, all processes.
+    pub losses: Losses,
+    /// What the reader should know.
+    pub warnings: Vec<Warning>,
+    /// In the order in which they were attached.
+    pub processes: Vec<ProcessSnapshot<F>>,
+}
+
+/// Sums by raw stack.
+pub type Profile = Snapshot<RawFrame>;
+
+/// A profile with names, ready to show.
+pub type Report = Snapshot<Frame>;
+
+impl<F> Snapshot<F> {
+    /// The same snapshot, each stack's frames replaced by `name(frames)`.
+    pub fn map_frames<G>(self, mut name: impl FnMut(Vec<F>) -> Vec<G>) -> Snapshot<G> {
+        let processes = self.processes.into_iter().map(|process| process.map_frames(&mut name)).collect();
+        Snapshot {
+            time: self.time,
+            elapsed: self.elapsed,
+            since_previous: self.since_previous,
+            losses: self.losses,
+            warnings: self.warnings,
+            processes,
+        }
+    }
+}
+
+impl<F> ProcessSnapshot<F> {
+    fn map_frames<G>(self, name: &mut impl FnMut(Vec<F>) -> Vec<G>) -> ProcessSnapshot<G> {
+        ProcessSnapshot {
+            pid: self.pid,
+            command: self.command,
+            exited: self.exited,
+            outstanding: self.outstanding,
+            growth_bytes: self.growth_bytes,
+            peak_bytes: self.peak_bytes,
+            totals: self.totals,
+            stacks: self.stacks.into_iter().map(|stack| stack.map_frames(name)).collect(),
+            selected_stacks: self.selected_stacks,
+        }
+    }
+}
+
+impl<F> StackSnapshot<F> {
+    fn map_frames<G>(self, name: &mut impl FnMut(Vec<F>) -> Vec<G>) -> StackSnapshot<G> {
+        StackSnapshot {
+            id: self.id,
+            outstanding: self.outstanding,
+            growth_bytes: self.growth_bytes,
+            total_allocations: self.total_allocations,
+            oldest: self.oldest,
+            frames: name(self.frames),
+            allocations: self.allocations,
+        }
+    }
+}

@@ -1,0 +1,85 @@
+//! Every doubt that a user is told of, with the remedy in the text.
+
+use std::path::PathBuf;
+
+use super::Losses;
+
+/// A doubt about the figures, or about what was observed.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, thiserror::Error)]
+pub enum Warning {
+    /// Allocations were dropped at a full nursery.
+    #[error(
+        "{0} allocations were not recorded because the nursery was full; what is shown is too low by up to that many \
+         (larger: --nursery-entries)"
+    )]
+    NurseryFull(u64),
+    /// Frees were dropped at a full ring.
+    #[error(
+        "{0} frees were not recorded because the ring buffer was full; up to that many blocks shown as outstanding were \
+         freed (larger: --ring-size)"
+    )]
+    FreesRingFull(u64),
+    /// Stacks were dropped at a full ring.
+    #[error("{0} allocations have no stack because the ring buffer was full (larger: --ring-size)")]
+    StacksRingFull(u64),
+    /// Stacks were dropped at a full table.
+    #[error("{0} allocations have no stack because the stack table was full (larger: --stack-entries)")]
+    StacksTableFull(u64),
+    /// Stacks could not be read.
+    #[error("{0} allocations have no stack because the target's stack could not be read")]
+    StacksUnreadable(u64),
+    /// Calls did not return where they were expected.
+    #[error(
+        "{0} calls into the allocator were not seen to return (a longjmp out of it, or a return probe that the kernel \
+         skipped); what they allocated is not shown"
+    )]
+    MissedReturns(u64),
+    /// Too many threads.
+    #[error("{0} calls into the allocator were not followed because too many threads were in it (larger: --threads)")]
+    InFlightFull(u64),
+    /// Probes had to be attached again while the target ran.
+    #[error(
+        "process {pid} was without probes for a moment after {cause}: what it allocated and freed in between is not known"
+    )]
+    ProbesInterrupted {
+        /// The process.
+        pid: u32,
+        /// What happened.
+        cause: &'static str,
+    },
+    /// The image has no allocator function known to memprof.
+    #[error("process {pid} executed {command}, in which no allocator function was found; nothing is recorded of it")]
+    NoAllocator {
+        /// The process.
+        pid: u32,
+        /// What it runs.
+        command: String,
+    },
+    /// A file that was mapped could not be opened.
+    #[error("{} cannot be read: its functions are shown as offsets", path.display())]
+    ObjectUnreadable {
+        /// As the target sees it.
+        path: PathBuf,
+    },
+    /// The kernel dropped mmap events.
+    #[error("the kernel dropped {0} notices of new mappings; code mapped in a process that exited since has no names")]
+    MappingsLost(u64),
+}
+
+impl Warning {
+    /// One warning for each cause of loss.
+    pub fn of_losses(losses: &Losses) -> impl Iterator<Item = Self> + use<> {
+        [
+            (losses.nursery_full, Self::NurseryFull as fn(u64) -> Self),
+            (losses.frees_ring_full, Self::FreesRingFull),
+            (losses.stacks_ring_full, Self::StacksRingFull),
+            (losses.stacks_table_full, Self::StacksTableFull),
+            (losses.stacks_unreadable, Self::StacksUnreadable),
+            (losses.missed_returns, Self::MissedReturns),
+            (losses.in_flight_full, Self::InFlightFull),
+        ]
+        .into_iter()
+        .filter(|(count, _)| *count > 0)
+        .map(|(count, warning)| warning(count))
+    }
+}
