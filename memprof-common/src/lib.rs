@@ -264,3 +264,14 @@ const _: () = {
     assert!(size_of::<ExecRecord>() == 32);
     assert!(size_of::<LeaderExitRecord>() == 24);
 };
+
+#[cfg(feature = "userspace")]
+mod pod {
+    macro_rules! plain_old_data {
+        ($($name:ident),*) => { $(
+            // SAFETY: `repr(C)`, integers only, and without padding, as the sizes asserted above show.
+            unsafe impl aya::Pod for super::$name {}
+        )* };
+    }
+    plain_old_data!(Site, Tracked, NurseryKey, NurseryEntry, StackTotals, ImageTotals);
+}

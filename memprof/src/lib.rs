@@ -10,6 +10,7 @@ pub mod heap;
 pub mod kernel;
 pub mod model;
 pub mod plan;
+mod readiness;
 pub mod render;
 pub mod session;
 pub mod symbols;

@@ -1,1 +1,209 @@
-//! To come.
+//! The kernel stage, and the only door to aya and to perf events: loads the programs, attaches a plan, drains the maps
+//! and the rings. It decides nothing.
+
+mod attach;
+mod batch;
+mod decode;
+mod load;
+mod mappings;
+mod memory;
+mod support;
+
+use std::{io, path::PathBuf};
+
+use aya::{
+    Ebpf,
+    maps::{Array, HashMap, MapData, MapError, PerCpuHashMap, PerCpuValues, RingBuf},
+    programs::{Program, ProgramError},
+};
+use memprof_common::{ImageTotals, NurseryEntry, NurseryKey, StackTotals, Tracked};
+use tokio::io::unix::AsyncFd;
+
+use self::{
+    attach::Probes,
+    batch::BatchMap,
+    load::{Logger, take},
+    mappings::MappingWatch,
+};
+pub use self::{
+    load::Sizes,
+    support::{Check, Outcome, checks, require},
+};
+use crate::model::{
+    Allocation, AttachPlan, Event, ImageId, Losses, MappingNotice, Object, ObjectId, StackId, Totals,
+};
+
+/// Why the kernel side failed.
+#[derive(Debug, thiserror::Error)]
+pub enum KernelError {
+    /// The programs or maps could not be loaded.
+    #[error("cannot load the BPF programs: {0}")]
+    Load(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// A map operation failed.
+    #[error("BPF map: {0}")]
+    Map(#[from] MapError),
+    /// A system call failed.
+    #[error("{call}: {source}")]
+    Call {
+        /// What was asked of the kernel.
+        call: &'static str,
+        /// Its answer.
+        source: io::Error,
+    },
+    /// A probe could not be attached.
+    #[error("cannot probe {function} in {}: {source}", path.display())]
+    Attach {
+        /// The function.
+        function: &'static str,
+        /// The object, as the target sees it.
+        path: PathBuf,
+        /// What the kernel said.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// A table of fixed size is full.
+    #[error("too many {0} at once")]
+    TooMany(&'static str),
+}
+
+/// A process whose probes fire, as the kernel side knows it: an index into `TARGETS`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct TargetId(pub u32);
+
+/// The loaded programs and their maps. Dropping it detaches everything.
+pub struct Kernel {
+    // Links go before the programs they hold.
+    probes: Probes,
+    bpf: Ebpf,
+    events: AsyncFd<RingBuf<MapData>>,
+    control: AsyncFd<RingBuf<MapData>>,
+    nursery: BatchMap<NurseryKey, NurseryEntry>,
+    stacks: BatchMap<u64, StackTotals>,
+    totals: PerCpuHashMap<MapData, u32, ImageTotals>,
+    targets: Array<MapData, u32>,
+    tracked: HashMap<MapData, u32, Tracked>,
+    mappings: MappingWatch,
+    logger: Option<Logger>,
+    images_numbered: u32,
+    memory_bytes: u64,
+}
+
+impl Kernel {
+    /// Begins to follow a process: gives it a target and a first image, but no probes yet.
+    pub fn track(&mut self, target: TargetId, pid: u32) -> Result<ImageId, KernelError> {
+        let image = self.images_numbered;
+        self.images_numbered += 1;
+        self.totals.insert(image, Self::zero_totals()?, 0)?;
+        self.targets.set(target.0, image, 0)?;
+        self.tracked.insert(pid, Tracked { target: target.0, leader_exited: 0 }, 0)?;
+        Ok(ImageId(image))
+    }
+
+    /// Ends following a process, which may be gone: its pid can be another's from now on.
+    pub fn untrack(&mut self, target: TargetId, pid: u32) {
+        self.probes.detach(target);
+        // An error means that the programs saw the pid reused, and have removed it.
+        let _ = self.tracked.remove(&pid);
+    }
+
+    /// Attaches what of `plan` is not attached yet to the address space of `thread`, which is any living thread of the
+    /// target. Frees first, then returns, then entries: so nothing is recorded whose end could be missed.
+    pub fn attach<'a>(
+        &mut self,
+        target: TargetId,
+        thread: u32,
+        plan: &AttachPlan,
+        object: impl Fn(ObjectId) -> Option<&'a Object>,
+    ) -> Result<(), KernelError> {
+        self.probes.attach(&mut self.bpf, target, thread, plan, object)
+    }
+
+    /// Detaches all probes of a target.
+    pub fn detach(&mut self, target: TargetId) {
+        self.probes.detach(target);
+    }
+
+    /// Takes everything out of the nursery. Blocks that are allocated meanwhile may stay until the next time.
+    pub fn drain_nursery(&mut self, mut apply: impl FnMut(ImageId, Allocation)) -> Result<(), KernelError> {
+        self.nursery.take_all(|key, entry| {
+            let (image, allocation) = decode::allocation(key, entry);
+            apply(image, allocation);
+        })
+    }
+
+    /// Takes everything out of both rings: first `execve`s and exits, then frees and stacks in their order.
+    pub fn drain_events(&mut self, mut apply: impl FnMut(Event)) {
+        for ring in [&mut self.control, &mut self.events] {
+            while let Some(record) = ring.get_mut().next() {
+                match decode::record(&record) {
+                    Some(event) => apply(event),
+                    None => log::error!("a record of {} bytes is not understood", record.len()),
+                }
+            }
+        }
+    }
+
+    /// Takes all notices of mappings; returns how many the kernel dropped.
+    pub fn drain_mappings(&mut self, apply: impl FnMut(MappingNotice)) -> u64 {
+        self.mappings.drain(apply)
+    }
+
+    /// Writes what the programs logged to the log.
+    pub fn flush_log(&mut self) {
+        if let Some(logger) = &mut self.logger {
+            logger.flush();
+        }
+    }
+
+    /// What an image did, as far as the kernel side counts it, and what was lost of it.
+    pub fn totals(&self, image: ImageId) -> Result<(Totals, Losses), KernelError> {
+        match self.totals.get(&image.0, 0) {
+            Ok(per_cpu) => Ok(decode::totals(per_cpu.iter())),
+            Err(MapError::KeyNotFound) => Ok(Default::default()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// The number of allocations made at each stack, of all images.
+    pub fn stack_totals(&self, mut apply: impl FnMut(StackId, u64)) -> Result<(), KernelError> {
+        self.stacks.for_each(|stack, totals| apply(StackId(stack), totals.allocations))
+    }
+
+    /// Forgets an image that is over, and its stacks.
+    pub fn forget(&mut self, image: ImageId, stacks: &[StackId]) {
+        // An error means that there is nothing to remove.
+        let _ = self.totals.remove(&image.0);
+        for stack in stacks {
+            let _ = self.stacks.remove(&stack.0);
+        }
+    }
+
+    /// Bytes of kernel memory that the maps hold, as the kernel accounts them.
+    pub fn memory_bytes(&self) -> u64 {
+        self.memory_bytes
+    }
+
+    /// Waits until a ring wants to be read, or a mapping was made.
+    pub async fn readable(&mut self) -> io::Result<()> {
+        tokio::select! {
+            ready = self.control.readable() => ready?.clear_ready(),
+            ready = self.events.readable() => ready?.clear_ready(),
+            ready = self.mappings.readable() => ready?,
+        }
+        Ok(())
+    }
+
+    fn zero_totals() -> Result<PerCpuValues<ImageTotals>, KernelError> {
+        let cpus = aya::util::nr_cpus().map_err(|(call, source)| KernelError::Call { call, source })?;
+        PerCpuValues::try_from(vec![ImageTotals::default(); cpus])
+            .map_err(|source| KernelError::Call { call: "per-CPU values", source })
+    }
+}
+
+/// A program by name.
+fn program<'a, P>(bpf: &'a mut Ebpf, name: &str) -> Result<&'a mut P, KernelError>
+where
+    &'a mut P: TryFrom<&'a mut Program, Error = ProgramError>,
+{
+    let program = bpf.program_mut(name).ok_or_else(|| load::failed(format!("the object has no program {name}")))?;
+    program.try_into().map_err(load::failed)
+}

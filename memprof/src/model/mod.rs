@@ -10,7 +10,7 @@ mod warning;
 
 pub use event::{Allocation, Event, Losses, RawStack, Totals};
 pub use identity::{ImageId, ObjectId, StackId, Timestamp};
-pub use object::{BuildId, FileIdentity, Mapping, Object, ObjectKind};
+pub use object::{BuildId, FileIdentity, Mapping, MappingEvent, MappingNotice, Object, ObjectKind};
 pub use plan::{AllocatorFunction, AttachPlan, Pointer, ProbeSite, Release, SearchedObject, Size};
 pub use profile::{
     Frame, LiveAllocation, Outstanding, ProcessSnapshot, Profile, RawFrame, Report, Snapshot, Source, StackSnapshot,

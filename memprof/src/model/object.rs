@@ -80,3 +80,34 @@ pub struct Mapping {
     /// Since when.
     pub since: Timestamp,
 }
+
+/// An executable mapping that the kernel told of when it was made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MappingEvent {
+    /// The process.
+    pub pid: u32,
+    /// Addresses in the process.
+    pub addresses: Range<u64>,
+    /// Offset in the file of the first byte.
+    pub offset_in_file: u64,
+    /// The file; nothing for pseudo-files and anonymous memory.
+    pub identity: Option<FileIdentity>,
+    /// The path as the target sees it, or a name such as `[vdso]` or `//anon`.
+    pub path: PathBuf,
+    /// When.
+    pub time: Timestamp,
+}
+
+/// What the kernel tells of address spaces.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum MappingNotice {
+    /// Code was mapped.
+    Mapped(MappingEvent),
+    /// A process began a new, empty address space: `execve`.
+    Cleared {
+        /// The process.
+        pid: u32,
+        /// When.
+        time: Timestamp,
+    },
+}

@@ -1,0 +1,179 @@
+//! Which allocator calls each thread is in, from entry to return.
+//!
+//! Nested calls are one event. `realloc` that calls `malloc`, or an interposed `malloc` that calls libc's, is seen
+//! twice, but only the outermost call means what the program asked for. A call is nested in an open one if it comes from
+//! the code of the open one's own object (or took over its frame by a tail jump); a call from elsewhere, made while
+//! another is open, is that of a signal handler and counts by itself.
+//!
+//! A call may never return: `longjmp` out of it, or `pthread_exit`. So an open call is believed only while the stack
+//! says that it can be: its frame is not above the stack pointer, and the return address there is still the kernel's
+//! trampoline. This is the rule by which the kernel itself discards return probes (`arch_uretprobe_is_alive` in
+//! arch/x86/kernel/uprobes.c), made stricter.
+
+use aya_ebpf::{
+    bindings::BPF_NOEXIST,
+    helpers::{bpf_get_current_pid_tgid, bpf_ktime_get_ns},
+    programs::{ProbeContext, RetProbeContext},
+};
+use aya_log_ebpf::debug;
+use memprof_common::{Call, Cookie, InFlight, MAX_CALLS, NurseryEntry};
+
+use crate::{
+    arch,
+    maps::{IN_FLIGHT, SITES, image_of},
+    nursery, totals,
+};
+
+/// What an entry saw.
+pub struct Entered {
+    /// Bytes requested.
+    pub size: u64,
+    /// The old pointer, or where the new one will be written.
+    pub argument: u64,
+    /// Whether `argument` is a block that the call frees if it succeeds.
+    pub resizes: bool,
+}
+
+impl Entered {
+    /// A call that only allocates.
+    #[inline(always)]
+    pub fn of_size(size: u64) -> Self {
+        Self { size, argument: 0, resizes: false }
+    }
+}
+
+const UNUSED: Call = Call {
+    stack_pointer: 0,
+    cookie: 0,
+    instruction_pointer: 0,
+    image: 0,
+    old_is_taken: 0,
+    size: 0,
+    argument: 0,
+    time: 0,
+    old: NurseryEntry { size: 0, stack: 0, time: 0 },
+};
+
+static IDLE: InFlight = InFlight { depth: 0, calls: [UNUSED; MAX_CALLS] };
+
+/// Opens a call, unless it is nested in one that is open.
+#[inline(always)]
+pub fn enter(ctx: &ProbeContext, entered: Entered) {
+    let cookie = arch::cookie(ctx);
+    let Some(image) = image_of(cookie) else { return };
+    let Some(thread) = current_thread() else {
+        debug!(ctx, "no room to follow another thread");
+        return totals::count(image, |totals| &raw mut totals.in_flight_full);
+    };
+    let stack_pointer = arch::stack_pointer_at_entry(ctx);
+    if thread.depth != 0 {
+        retire_abandoned(thread, stack_pointer, cookie);
+        if is_nested(thread, stack_pointer) {
+            return;
+        }
+    }
+    let depth = thread.depth as usize;
+    if depth >= MAX_CALLS {
+        debug!(ctx, "allocator calls open at once: {}", depth);
+        return totals::count(image, |totals| &raw mut totals.in_flight_full);
+    }
+    let call = &mut thread.calls[depth & (MAX_CALLS - 1)];
+    call.stack_pointer = stack_pointer;
+    call.cookie = cookie.0;
+    call.instruction_pointer = arch::instruction_pointer(ctx);
+    call.image = image;
+    call.size = entered.size;
+    call.argument = entered.argument;
+    if entered.resizes {
+        // Before the old block can be anybody else's: its address may be handed out again before this call returns.
+        // SAFETY: the helper has no preconditions.
+        call.time = unsafe { bpf_ktime_get_ns() };
+        call.old_is_taken = nursery::take(image, entered.argument, &mut call.old) as u32;
+    }
+    thread.depth = depth as u64 + 1;
+}
+
+/// Closes the call that returns, if it is one that was opened.
+#[inline(always)]
+pub fn leave(ctx: &RetProbeContext) -> Option<&'static Call> {
+    let cookie = arch::cookie(ctx).0;
+    let stack_pointer = arch::stack_pointer_at_entry_from_return(ctx);
+    let thread = IN_FLIGHT.get_ptr_mut(bpf_get_current_pid_tgid())?;
+    // SAFETY: the element is this thread's alone.
+    let thread = unsafe { &mut *thread };
+    for _ in 0..MAX_CALLS {
+        let call: *const Call = innermost(thread)?;
+        // SAFETY: it points into `thread`, which only this thread changes.
+        let call = unsafe { &*call };
+        if call.stack_pointer > stack_pointer {
+            return None;
+        }
+        if call.stack_pointer == stack_pointer {
+            // Another cookie: the return of a function that took over the open call's frame, or of another target's probe.
+            if call.cookie != cookie {
+                return None;
+            }
+            thread.depth -= 1;
+            return Some(call);
+        }
+        abandon(thread, call.image);
+    }
+    None
+}
+
+#[inline(always)]
+fn current_thread() -> Option<&'static mut InFlight> {
+    let key = bpf_get_current_pid_tgid();
+    let thread = IN_FLIGHT.get_ptr_mut(key).or_else(|| {
+        IN_FLIGHT.insert(key, &IDLE, u64::from(BPF_NOEXIST)).ok()?;
+        IN_FLIGHT.get_ptr_mut(key)
+    })?;
+    // SAFETY: the element is this thread's alone.
+    Some(unsafe { &mut *thread })
+}
+
+/// The innermost open call.
+#[inline(always)]
+fn innermost(thread: &InFlight) -> Option<&Call> {
+    match thread.depth as usize {
+        0 => None,
+        depth => Some(&thread.calls[(depth - 1) & (MAX_CALLS - 1)]),
+    }
+}
+
+/// Closes the open calls that cannot return any more, now that the stack pointer is here at the entry of `cookie`.
+#[inline(always)]
+fn retire_abandoned(thread: &mut InFlight, stack_pointer: u64, cookie: Cookie) {
+    for _ in 0..MAX_CALLS {
+        let Some(call) = innermost(thread) else { return };
+        let image = call.image;
+        let is_open = call.stack_pointer >= stack_pointer
+            && (call.stack_pointer != stack_pointer || call.cookie != cookie.0)
+            && arch::may_be_trampoline(arch::return_address(call.stack_pointer));
+        if is_open {
+            return;
+        }
+        abandon(thread, image);
+    }
+}
+
+#[inline(always)]
+fn abandon(thread: &mut InFlight, image: u32) {
+    thread.depth -= 1;
+    totals::count(image, |totals| &raw mut totals.missed_returns);
+}
+
+/// Whether a call entered at `stack_pointer` is part of the innermost open one.
+#[inline(always)]
+fn is_nested(thread: &InFlight, stack_pointer: u64) -> bool {
+    let Some(open) = innermost(thread) else { return false };
+    let caller = arch::return_address(stack_pointer);
+    open.stack_pointer == stack_pointer || arch::may_be_trampoline(caller) || is_in_object_of(open, caller)
+}
+
+#[inline(always)]
+fn is_in_object_of(call: &Call, address: u64) -> bool {
+    let Some(site) = SITES.get(Cookie(call.cookie).site()) else { return false };
+    let start = call.instruction_pointer.wrapping_sub(site.bytes_before);
+    address.wrapping_sub(start) < site.bytes_before + site.bytes_after
+}

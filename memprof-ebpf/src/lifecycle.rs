@@ -1,0 +1,77 @@
+//! `execve` and exit of what is tracked. A fork needs nothing: probes are bound to the parent's address space, and the
+//! kernel takes them out of the child's.
+
+use core::intrinsics::{AtomicOrdering, atomic_xadd};
+
+use aya_ebpf::{
+    bindings::BPF_ANY,
+    helpers::{bpf_get_current_pid_tgid, bpf_ktime_get_ns},
+    programs::RawTracePointContext,
+};
+use aya_log_ebpf::{debug, warn};
+use memprof_common::{ExecRecord, Header, IMAGE_FROM_EXEC, ImageTotals, LeaderExitRecord, Tracked, kind};
+
+use crate::{
+    maps::{EXECS, IN_FLIGHT, TARGETS, TOTALS, TRACKED},
+    records,
+};
+
+/// `sched_process_exec(task, old_pid, bprm)`: the old image is over, a new one begins.
+#[inline(always)]
+pub fn exec(ctx: &RawTracePointContext) {
+    let thread = bpf_get_current_pid_tgid();
+    let pid = (thread >> 32) as u32;
+    let Some(tracked) = tracked(pid) else { return };
+    let by_other_thread = ctx.arg::<i32>(1) as u32 != pid;
+    if tracked.leader_exited != 0 && !by_other_thread {
+        // The main thread we knew is gone, so this one is another process with its pid.
+        let _ = TRACKED.remove(pid);
+        return;
+    }
+    tracked.leader_exited = 0;
+    // Nobody calls `execve` from within the allocator, but a signal handler that interrupted it may.
+    let _ = IN_FLIGHT.remove(thread);
+    begin_image(ctx, tracked.target, by_other_thread);
+}
+
+#[inline(always)]
+fn begin_image(ctx: &RawTracePointContext, target: u32, by_other_thread: bool) {
+    let (Some(current), Some(execs)) = (TARGETS.get_ptr_mut(target), EXECS.get_ptr_mut(0)) else { return };
+    // SAFETY: a map value, valid while the program runs.
+    let image = IMAGE_FROM_EXEC | unsafe { atomic_xadd::<_, _, { AtomicOrdering::Relaxed }>(execs, 1u32) };
+    // Without room for its totals the image is still recorded; userspace says that they are missing.
+    let _ = TOTALS.insert(image, &ImageTotals::default(), u64::from(BPF_ANY));
+    // SAFETY: only the one thread that a process has in `execve` writes this.
+    let previous_image = unsafe { core::ptr::replace(current, image) };
+    // SAFETY: the helper has no preconditions.
+    let header = Header { kind: kind::EXEC, image, time: unsafe { bpf_ktime_get_ns() } };
+    let by_other_thread = u32::from(by_other_thread);
+    debug!(ctx, "execve: image {} follows {}", image, previous_image);
+    if !records::control(&ExecRecord { header, target, previous_image, by_other_thread, reserved: 0 }) {
+        warn!(ctx, "an execve could not be told: the control ring is full");
+    }
+}
+
+/// `sched_process_exit(task)`: the thread is in no call any more.
+#[inline(always)]
+pub fn thread_exit(ctx: &RawTracePointContext) {
+    let thread = bpf_get_current_pid_tgid();
+    let _ = IN_FLIGHT.remove(thread);
+    let (pid, thread) = ((thread >> 32) as u32, thread as u32);
+    if pid != thread {
+        return;
+    }
+    let Some(tracked) = tracked(pid) else { return };
+    tracked.leader_exited = 1;
+    // SAFETY: the helper has no preconditions.
+    let header = Header { kind: kind::LEADER_EXIT, image: 0, time: unsafe { bpf_ktime_get_ns() } };
+    if !records::control(&LeaderExitRecord { header, target: tracked.target, reserved: 0 }) {
+        warn!(ctx, "an exit could not be told: the control ring is full");
+    }
+}
+
+#[inline(always)]
+fn tracked(pid: u32) -> Option<&'static mut Tracked> {
+    // SAFETY: a map value, valid while the program runs; only the process concerned writes it.
+    TRACKED.get_ptr_mut(pid).map(|tracked| unsafe { &mut *tracked })
+}

@@ -1,0 +1,55 @@
+//! What goes to userspace as it happens.
+
+use aya_ebpf::{
+    bindings::{BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP},
+    helpers::generated::bpf_ringbuf_output,
+};
+use memprof_common::{FreeRecord, Header, MAX_FRAMES, StackRecord, kind};
+
+use crate::{
+    maps::{CONTROL, EVENTS},
+    totals,
+};
+
+/// Bytes waiting in `EVENTS` above which the reader is woken. Below, it comes by itself at the next report, and a free
+/// costs no wake-up. The loader sets it.
+#[unsafe(no_mangle)]
+static RING_MARK: u64 = 1 << 22;
+
+/// A block that is not in the nursery was freed.
+#[inline(always)]
+pub fn free(image: u32, address: u64, time: u64) {
+    let record = FreeRecord { header: Header { kind: kind::FREE, image, time }, address };
+    if EVENTS.output::<FreeRecord>(&record, wake_flags()).is_err() {
+        totals::count(image, |totals| &raw mut totals.frees_ring_full);
+    }
+}
+
+/// A stack was seen for the first time; says whether it could be told. The record is already filled in.
+#[inline(always)]
+pub fn stack(record: &mut StackRecord) -> bool {
+    let frames = record.depth & MAX_FRAMES as u64;
+    let bytes = StackRecord::PREFIX as u64 + frames * 8;
+    // SAFETY: the record is that long, whatever its depth.
+    let result = unsafe {
+        bpf_ringbuf_output((&raw const EVENTS).cast_mut().cast(), (&raw mut *record).cast(), bytes, wake_flags())
+    };
+    result == 0
+}
+
+/// Something rare that userspace acts on at once.
+#[inline(always)]
+pub fn control<T>(record: &T) -> bool {
+    CONTROL.output::<T>(record, u64::from(BPF_RB_FORCE_WAKEUP)).is_ok()
+}
+
+#[inline(always)]
+fn wake_flags() -> u64 {
+    // SAFETY: a plain read of a constant that the loader may have replaced.
+    let mark = unsafe { core::ptr::read_volatile(&raw const RING_MARK) };
+    if EVENTS.query(u64::from(BPF_RB_AVAIL_DATA)) >= mark {
+        u64::from(BPF_RB_FORCE_WAKEUP)
+    } else {
+        u64::from(BPF_RB_NO_WAKEUP)
+    }
+}

@@ -1,0 +1,222 @@
+//! Probes: which program serves which behaviour, and in which order they go in and out.
+
+use std::collections::HashMap;
+
+use aya::{
+    Ebpf,
+    maps::{Array, MapData},
+    programs::{
+        UProbe,
+        uprobe::{UProbeAttachLocation, UProbeAttachPoint, UProbeLink, UProbeScope},
+    },
+};
+use memprof_common::{Cookie, MAX_SITES, Site};
+
+use super::{KernelError, TargetId, load::failed, program, take};
+use crate::model::{AllocatorFunction, AttachPlan, Object, ObjectId, Pointer, ProbeSite, Release, Size};
+
+/// Every program that is attached to functions.
+const PROGRAMS: [&str; 10] = [
+    "enter_size0",
+    "enter_size1",
+    "enter_product0",
+    "enter_written",
+    "enter_resize",
+    "enter_resize_product",
+    "return_pointer",
+    "return_written",
+    "return_resized",
+    "free",
+];
+
+/// The programs for a function: what runs at its entry, and at its return. `None` if there are none for what it does.
+fn programs_for(function: &AllocatorFunction) -> Option<(&'static str, Option<&'static str>)> {
+    use self::{Pointer as P, Release as R, Size as S};
+    Some(match (function.size, function.pointer, function.release) {
+        (S::Argument(0), P::Returned, R::None) => ("enter_size0", Some("return_pointer")),
+        (S::Argument(1), P::Returned, R::None) => ("enter_size1", Some("return_pointer")),
+        (S::Product(0), P::Returned, R::None) => ("enter_product0", Some("return_pointer")),
+        (S::Argument(2), P::WrittenToArgument0, R::None) => ("enter_written", Some("return_written")),
+        (S::Argument(1), P::Returned, R::Argument0OnSuccess) => ("enter_resize", Some("return_resized")),
+        (S::Product(1), P::Returned, R::Argument0OnSuccess) => ("enter_resize_product", Some("return_resized")),
+        (S::None, P::None, R::Argument0) => ("free", None),
+        _ => return None,
+    })
+}
+
+/// One program to attach at one site.
+#[derive(Clone, Copy, Debug)]
+struct Probe<'a> {
+    order: Order,
+    program: &'static str,
+    site: &'a ProbeSite,
+}
+
+/// The order of attaching. A block must not be recorded while its free could be missed, nor a call be opened while its
+/// return could. Resizing goes before plain allocation, since it releases too.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Order {
+    Free,
+    Return,
+    EnterResize,
+    Enter,
+}
+
+/// All attached probes.
+pub(super) struct Probes {
+    sites: Array<MapData, Site>,
+    numbers: HashMap<(ObjectId, u64), u32>,
+    targets: HashMap<TargetId, Attached>,
+}
+
+/// The probes of one target.
+#[derive(Debug, Default)]
+struct Attached {
+    sites: Vec<(ObjectId, u64)>,
+    // In the order of attaching; detached from the back.
+    links: Vec<UProbeLink>,
+}
+
+impl Drop for Attached {
+    fn drop(&mut self) {
+        while self.links.pop().is_some() {}
+    }
+}
+
+impl Probes {
+    /// Loads the programs; attaches none.
+    pub(super) fn load(bpf: &mut Ebpf) -> Result<Self, KernelError> {
+        for name in PROGRAMS {
+            program::<UProbe>(bpf, name)?.load().map_err(failed)?;
+        }
+        let sites = take(bpf, "SITES")?.try_into()?;
+        Ok(Self { sites, numbers: HashMap::new(), targets: HashMap::new() })
+    }
+
+    /// Attaches what of `plan` is not attached yet.
+    pub(super) fn attach<'a>(
+        &mut self,
+        bpf: &mut Ebpf,
+        target: TargetId,
+        thread: u32,
+        plan: &AttachPlan,
+        object: impl Fn(ObjectId) -> Option<&'a Object>,
+    ) -> Result<(), KernelError> {
+        let attached = self.targets.get(&target).map_or(&[][..], |attached| &attached.sites);
+        let is_new = |site: &&ProbeSite| !attached.contains(&(site.object, site.offset_in_file));
+        let sites: Vec<&ProbeSite> = plan.sites.iter().filter(is_new).collect();
+        for probe in in_order(&sites)? {
+            let number = self.number(probe.site)?;
+            let object = object(probe.site.object).ok_or(KernelError::TooMany("objects forgotten"))?;
+            let link = attach_one(bpf, probe, object, Cookie::new(target.0, number), thread)?;
+            self.targets.entry(target).or_default().links.push(link);
+        }
+        let attached = self.targets.entry(target).or_default();
+        attached.sites.extend(sites.iter().map(|site| (site.object, site.offset_in_file)));
+        Ok(())
+    }
+
+    /// Detaches all probes of a target, entries first.
+    pub(super) fn detach(&mut self, target: TargetId) {
+        self.targets.remove(&target);
+    }
+
+    fn number(&mut self, site: &ProbeSite) -> Result<u32, KernelError> {
+        let key = (site.object, site.offset_in_file);
+        if let Some(&number) = self.numbers.get(&key) {
+            return Ok(number);
+        }
+        let number = self.numbers.len() as u32;
+        if number >= MAX_SITES {
+            return Err(KernelError::TooMany("probed functions"));
+        }
+        self.sites.set(number, extent(site), 0)?;
+        self.numbers.insert(key, number);
+        Ok(number)
+    }
+}
+
+fn extent(site: &ProbeSite) -> Site {
+    Site {
+        bytes_before: site.offset_in_file.saturating_sub(site.segment.start),
+        bytes_after: site.segment.end.saturating_sub(site.offset_in_file),
+    }
+}
+
+fn in_order<'a>(sites: &[&'a ProbeSite]) -> Result<Vec<Probe<'a>>, KernelError> {
+    let mut probes = Vec::new();
+    for &site in sites {
+        let (entry, exit) = programs_for(site.function)
+            .ok_or_else(|| failed(format!("no program for what {} does", site.function.name)))?;
+        let order = match site.function.release {
+            Release::Argument0 => Order::Free,
+            Release::Argument0OnSuccess => Order::EnterResize,
+            Release::None => Order::Enter,
+        };
+        probes.push(Probe { order, program: entry, site });
+        probes.extend(exit.map(|program| Probe { order: Order::Return, program, site }));
+    }
+    probes.sort_by_key(|probe| probe.order);
+    Ok(probes)
+}
+
+fn attach_one(
+    bpf: &mut Ebpf,
+    probe: Probe<'_>,
+    object: &Object,
+    cookie: Cookie,
+    thread: u32,
+) -> Result<UProbeLink, KernelError> {
+    let failed_here = |source: Box<dyn std::error::Error + Send + Sync>| KernelError::Attach {
+        function: probe.site.function.name,
+        path: object.path.clone(),
+        source,
+    };
+    let path = object.reachable_path().ok_or_else(|| failed_here("the file cannot be opened".into()))?;
+    let thread = thread.try_into().map_err(|_| failed_here("there is no thread 0".into()))?;
+    let location = UProbeAttachLocation::AbsoluteOffset(probe.site.offset_in_file);
+    let point = UProbeAttachPoint { location, cookie: Some(cookie.0) };
+    let uprobe = program::<UProbe>(bpf, probe.program)?;
+    let link = uprobe
+        .attach(point, path, UProbeScope::OneProcess(thread))
+        .and_then(|id| uprobe.take_link(id))
+        .map_err(|error| failed_here(error.into()))?;
+    Ok(link)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const fn function(name: &'static str, size: Size, pointer: Pointer, release: Release) -> AllocatorFunction {
+        AllocatorFunction { name, size, pointer, release }
+    }
+
+    static MALLOC: AllocatorFunction = function("malloc", Size::Argument(0), Pointer::Returned, Release::None);
+    static REALLOC: AllocatorFunction =
+        function("realloc", Size::Argument(1), Pointer::Returned, Release::Argument0OnSuccess);
+    static FREE: AllocatorFunction = function("free", Size::None, Pointer::None, Release::Argument0);
+    static ODD: AllocatorFunction = function("odd", Size::Argument(5), Pointer::Returned, Release::Argument0);
+
+    fn site(function: &'static AllocatorFunction, offset_in_file: u64) -> ProbeSite {
+        ProbeSite { object: ObjectId(0), offset_in_file, segment: 0x1000..0x9000, function, aliases: Vec::new() }
+    }
+
+    #[test]
+    fn frees_go_in_before_returns_and_returns_before_entries() {
+        let sites = [site(&MALLOC, 0x2000), site(&REALLOC, 0x3000), site(&FREE, 0x4000)];
+        let probes = in_order(&sites.iter().collect::<Vec<_>>());
+        let programs: Vec<_> = probes.into_iter().flatten().map(|probe| probe.program).collect();
+        assert_eq!(programs, ["free", "return_pointer", "return_resized", "enter_resize", "enter_size0"]);
+    }
+
+    #[test]
+    fn a_behaviour_without_programs_is_refused() {
+        assert!(in_order(&[&site(&ODD, 0x2000)]).is_err());
+    }
+
+    #[test]
+    fn a_site_knows_how_far_its_code_extends() {
+        assert_eq!(extent(&site(&MALLOC, 0x2000)), Site { bytes_before: 0x1000, bytes_after: 0x7000 });
+    }
+}

@@ -1,0 +1,120 @@
+//! Loading: map sizes, constants, the log.
+
+use aya::{
+    Ebpf, EbpfLoader,
+    maps::{Map, MapData, RingBuf},
+    programs::RawTracePoint,
+};
+use aya_log::EbpfLogger;
+use tokio::io::unix::AsyncFd;
+
+use super::{Kernel, KernelError, attach::Probes, batch::BatchMap, mappings::MappingWatch, memory};
+use crate::readiness;
+
+/// What the programs log goes to the process's logger.
+pub(super) struct Logger(EbpfLogger<&'static dyn log::Log>);
+
+impl Logger {
+    /// Passes on what has been logged since.
+    pub(super) fn flush(&mut self) {
+        self.0.flush();
+    }
+}
+
+impl std::fmt::Debug for Logger {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("Logger")
+    }
+}
+
+/// Sizes of the kernel's tables.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sizes {
+    /// Live blocks that can wait to be drained.
+    pub nursery_entries: u32,
+    /// Distinct stacks.
+    pub stack_entries: u32,
+    /// Bytes of the ring that frees and new stacks go through; rounded up to a power of two of pages.
+    pub ring_bytes: u32,
+    /// Threads that can be followed into the allocator.
+    pub threads: u32,
+}
+
+impl Default for Sizes {
+    fn default() -> Self {
+        Self { nursery_entries: 1 << 18, stack_entries: 1 << 16, ring_bytes: 1 << 24, threads: 1 << 14 }
+    }
+}
+
+impl Kernel {
+    /// Loads the programs and makes the maps. With `log`, the programs' rare conditions go to the process's logger.
+    pub fn load(sizes: Sizes, log: bool) -> Result<Self, KernelError> {
+        let mut bpf = load_object(sizes, log)?;
+        let memory_bytes = bpf.maps().filter_map(|(_, map)| memory::of_map(map)).sum();
+        let logger = log.then(|| EbpfLogger::init(&mut bpf)).transpose().map_err(failed)?.map(Logger);
+        for (program, tracepoint) in [("process_exec", "sched_process_exec"), ("thread_exit", "sched_process_exit")] {
+            attach_raw_tracepoint(&mut bpf, program, tracepoint)?;
+        }
+        Ok(Self {
+            probes: Probes::load(&mut bpf)?,
+            events: ring(&mut bpf, "EVENTS")?,
+            control: ring(&mut bpf, "CONTROL")?,
+            nursery: BatchMap::new(hash(&mut bpf, "NURSERY")?)?,
+            stacks: BatchMap::new(hash(&mut bpf, "STACKS")?)?,
+            totals: take(&mut bpf, "TOTALS")?.try_into()?,
+            targets: take(&mut bpf, "TARGETS")?.try_into()?,
+            tracked: take(&mut bpf, "TRACKED")?.try_into()?,
+            mappings: MappingWatch::open()?,
+            logger,
+            images_numbered: 0,
+            memory_bytes,
+            bpf,
+        })
+    }
+}
+
+fn load_object(sizes: Sizes, log: bool) -> Result<Ebpf, KernelError> {
+    let cpus = aya::util::nr_cpus().map_err(|(call, source)| KernelError::Call { call, source })? as u64;
+    // Half of the nursery may fill before a drain, on all CPUs together; the other half is for while it runs.
+    let nursery_mark = (u64::from(sizes.nursery_entries) / 2 / cpus).max(1);
+    let ring_mark = u64::from(sizes.ring_bytes) / 4;
+    // The verifier removes the logging itself where the level rules it out.
+    let log_level = if log { log::LevelFilter::Debug as u8 } else { log::LevelFilter::Off as u8 };
+    EbpfLoader::new()
+        .map_max_entries("NURSERY", sizes.nursery_entries)
+        .map_max_entries("STACKS", sizes.stack_entries)
+        .map_max_entries("EVENTS", sizes.ring_bytes)
+        .map_max_entries("IN_FLIGHT", sizes.threads)
+        .override_global("NURSERY_MARK", &nursery_mark, true)
+        .override_global("RING_MARK", &ring_mark, true)
+        .override_global(aya_log::LEVEL, &log_level, false)
+        .load(aya::include_bytes_aligned!("../../bpf/memprof.bpf.o"))
+        .map_err(failed)
+}
+
+fn attach_raw_tracepoint(bpf: &mut Ebpf, program: &str, tracepoint: &str) -> Result<(), KernelError> {
+    let program: &mut RawTracePoint = super::program(bpf, program)?;
+    program.load().map_err(failed)?;
+    program.attach(tracepoint).map_err(failed)?;
+    Ok(())
+}
+
+fn ring(bpf: &mut Ebpf, name: &str) -> Result<AsyncFd<RingBuf<MapData>>, KernelError> {
+    let ring = take(bpf, name)?.try_into()?;
+    readiness::watch(ring).map_err(|source| KernelError::Call { call: "epoll_ctl", source })
+}
+
+fn hash(bpf: &mut Ebpf, name: &str) -> Result<MapData, KernelError> {
+    match take(bpf, name)? {
+        Map::HashMap(map) => Ok(map),
+        _ => Err(failed(format!("map {name} is no hash map"))),
+    }
+}
+
+pub(super) fn take(bpf: &mut Ebpf, name: &str) -> Result<Map, KernelError> {
+    bpf.take_map(name).ok_or_else(|| failed(format!("the object has no map {name}")))
+}
+
+pub(super) fn failed(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> KernelError {
+    KernelError::Load(error.into())
+}

@@ -1,0 +1,89 @@
+//! A process under observation.
+
+use std::{collections::HashSet, os::fd::OwnedFd, task::Context};
+
+use anyhow::Context as _;
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use tokio::io::unix::AsyncFd;
+
+use crate::{
+    kernel::TargetId,
+    model::{ImageId, ObjectId},
+    readiness,
+    target::AddressSpace,
+};
+
+/// What a session knows of one process.
+pub(super) struct Observed {
+    pub(super) pid: u32,
+    pub(super) target: TargetId,
+    pub(super) command: String,
+    /// The image it runs now, or ran last.
+    pub(super) image: ImageId,
+    pub(super) space: AddressSpace,
+    /// Objects that have been searched for allocator functions, and probed where they have any.
+    pub(super) planned: HashSet<ObjectId>,
+    /// Whether objects may have been mapped since.
+    pub(super) has_new_objects: bool,
+    /// Whether it has called `execve` since it was attached or launched.
+    pub(super) has_replaced_program: bool,
+    pub(super) life: Life,
+    exit: AsyncFd<OwnedFd>,
+}
+
+/// How far a process is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Life {
+    /// It runs.
+    Running,
+    /// It has ended, but what it did last has not been read yet.
+    Ended,
+    /// It has ended, and all that it did is known.
+    Settled,
+}
+
+impl Observed {
+    /// Begins to watch for the end of a process.
+    pub(super) fn new(
+        pid: u32,
+        target: TargetId,
+        command: String,
+        image: ImageId,
+        space: AddressSpace,
+        exit: AsyncFd<OwnedFd>,
+    ) -> Self {
+        Self {
+            pid,
+            target,
+            command,
+            image,
+            space,
+            planned: HashSet::new(),
+            has_new_objects: true,
+            has_replaced_program: false,
+            life: Life::Running,
+            exit,
+        }
+    }
+
+    /// Whether it has just ended; registers for a wake-up if not.
+    pub(super) fn poll_end(&mut self, context: &mut Context<'_>) -> bool {
+        let has_ended = self.life == Life::Running && self.exit.poll_read_ready(context).is_ready();
+        if has_ended {
+            self.life = Life::Ended;
+        }
+        has_ended
+    }
+}
+
+/// A descriptor that becomes readable when all threads of the process are gone. It means this very process, whatever
+/// becomes of its pid.
+pub(super) fn exit_watch(pid: u32) -> anyhow::Result<AsyncFd<OwnedFd>> {
+    let raw = i32::try_from(pid).ok().and_then(Pid::from_raw);
+    let raw = raw.with_context(|| format!("no process has the pid {pid}"))?;
+    let descriptor = match pidfd_open(raw, PidfdFlags::NONBLOCK) {
+        Err(rustix::io::Errno::SRCH) => anyhow::bail!("no process has the pid {pid}"),
+        other => other.context("pidfd_open")?,
+    };
+    Ok(readiness::watch(descriptor)?)
+}

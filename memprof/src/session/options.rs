@@ -1,0 +1,35 @@
+//! What a user asks of a session, however it was asked.
+
+use std::{ffi::OsString, path::PathBuf, time::Duration};
+
+use crate::{kernel::Sizes, model::Selection, render::Format};
+
+/// Whom to observe.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Whom {
+    /// Running processes, by pid.
+    Processes(Vec<u32>),
+    /// A command that is yet to be started: its name, then its arguments.
+    Command(Vec<OsString>),
+}
+
+/// How to observe and what to report.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// Time between reports; none for a report at the end only.
+    pub interval: Option<Duration>,
+    /// Number of reports after which to end.
+    pub count: Option<u64>,
+    /// Time after which to end.
+    pub duration: Option<Duration>,
+    /// What is reported.
+    pub selection: Selection,
+    /// In which format.
+    pub format: Format,
+    /// To which file; to standard output if none.
+    pub output: Option<PathBuf>,
+    /// Sizes of the kernel's tables.
+    pub sizes: Sizes,
+    /// Whether the BPF programs log.
+    pub log_programs: bool,
+}

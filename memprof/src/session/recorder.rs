@@ -1,0 +1,434 @@
+//! From probes to profiles: keeps what the kernel side tells of every observed process.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    future::poll_fn,
+    io,
+    task::Poll,
+    time::Duration,
+};
+
+use anyhow::{Context as _, bail};
+use rustix::time::{ClockId, clock_gettime};
+
+use super::observed::{Life, Observed, exit_watch};
+use crate::{
+    heap::Heap,
+    kernel::{Kernel, Sizes, TargetId},
+    model::{
+        AttachPlan, Event, ImageId, Losses, MappingNotice, ObjectId, ProcessSnapshot, Profile, RawFrame, RawStack,
+        Selection, Snapshot, StackId, Timestamp, Warning,
+    },
+    plan::plan,
+    target::{self, AddressSpace, ObjectTable, Process},
+};
+
+/// Everything that is known so far.
+pub(super) struct Recorder {
+    kernel: Kernel,
+    objects: ObjectTable,
+    plans: HashMap<ObjectId, AttachPlan>,
+    processes: Vec<Observed>,
+    heaps: HashMap<ImageId, Heap>,
+    stacks: HashMap<StackId, RawStack>,
+    /// Of images that are over.
+    past_losses: Losses,
+    mappings_lost: u64,
+    warnings: Vec<Warning>,
+    started: Timestamp,
+    reported: Timestamp,
+}
+
+impl Recorder {
+    /// Loads the programs. Needs a tokio runtime.
+    pub(super) fn new(sizes: Sizes, log_programs: bool) -> anyhow::Result<Self> {
+        let kernel = Kernel::load(sizes, log_programs)?;
+        log::debug!("kernel memory: {}", bytesize::ByteSize(kernel.memory_bytes()));
+        Ok(Self {
+            kernel,
+            objects: ObjectTable::new(),
+            plans: HashMap::new(),
+            processes: Vec::new(),
+            heaps: HashMap::new(),
+            stacks: HashMap::new(),
+            past_losses: Losses::default(),
+            mappings_lost: 0,
+            warnings: Vec::new(),
+            started: now(),
+            reported: now(),
+        })
+    }
+
+    /// The objects seen so far.
+    pub(super) fn objects(&self) -> &ObjectTable {
+        &self.objects
+    }
+
+    /// The objects seen so far, for those who see others.
+    pub(super) fn objects_mut(&mut self) -> &mut ObjectTable {
+        &mut self.objects
+    }
+
+    /// Attaches to a running process. An error if it cannot be profiled, and says why.
+    pub(super) fn attach(&mut self, pid: u32) -> anyhow::Result<()> {
+        let exit = exit_watch(pid)?;
+        let process = Process::find(pid)?;
+        let space = AddressSpace::read(process.thread, now(), &mut self.objects)?;
+        let target = self.next_target();
+        let image = self.kernel.track(target, pid)?;
+        self.processes.push(Observed::new(pid, target, process.command, image, space, exit));
+        let index = self.processes.len() - 1;
+        let attached = self.probe_new_objects(index);
+        // A process that ends meanwhile has no thread left to attach to, or no mappings to search.
+        Process::find(pid).with_context(|| format!("process {pid} ended while memprof attached to it"))?;
+        if attached? == 0 {
+            bail!("{}", self.no_allocator_in(index));
+        }
+        Ok(())
+    }
+
+    /// Attaches to a process that is about to become a command with these objects.
+    pub(super) fn prepare(&mut self, pid: u32, command: String, objects: &[ObjectId]) -> anyhow::Result<()> {
+        let exit = exit_watch(pid)?;
+        let target = self.next_target();
+        let image = self.kernel.track(target, pid)?;
+        self.processes.push(Observed::new(pid, target, command, image, AddressSpace::default(), exit));
+        let index = self.processes.len() - 1;
+        if self.probe_objects(index, objects)? == 0 {
+            log::warn!("{}", self.no_allocator_in(index));
+        }
+        Ok(())
+    }
+
+    /// Whether every observed process has ended, and all that they did is known.
+    pub(super) fn is_over(&self) -> bool {
+        self.processes.iter().all(|process| process.life == Life::Settled)
+    }
+
+    /// Waits until there is something to drain.
+    pub(super) async fn ready(&mut self) -> io::Result<()> {
+        let processes = &mut self.processes;
+        let end = poll_fn(|context| {
+            // Each is asked, so that each will wake this task.
+            let ended = processes.iter_mut().filter_map(|process| process.poll_end(context).then_some(())).count();
+            if ended > 0 { Poll::Ready(()) } else { Poll::Pending }
+        });
+        tokio::select! {
+            readable = self.kernel.readable() => readable,
+            () = end => Ok(()),
+        }
+    }
+
+    /// Takes in everything that has happened. The order matters: a block that leaves the nursery must be in its heap
+    /// before the ring is read, in which its free may already stand.
+    pub(super) fn drain(&mut self) -> anyhow::Result<()> {
+        self.take_mappings()?;
+        self.take_nursery()?;
+        let occurrences = self.take_events();
+        for event in occurrences {
+            self.take_occurrence(event)?;
+        }
+        self.forget_other_images();
+        self.heaps.values_mut().for_each(Heap::settle);
+        self.settle_ended();
+        self.probe_what_is_new()?;
+        self.kernel.flush_log();
+        Ok(())
+    }
+
+    /// What is outstanding now, and starts a new interval for growth. Call [`Self::drain`] before.
+    pub(super) fn profile(&mut self, selection: &Selection) -> anyhow::Result<Profile> {
+        let now = now();
+        let mut losses = self.past_losses;
+        let mut stack_totals = HashMap::new();
+        self.kernel.stack_totals(|stack, allocations| {
+            stack_totals.insert(stack, allocations);
+        })?;
+        let mut processes = Vec::new();
+        for index in 0..self.processes.len() {
+            let (process, process_losses) = self.snapshot(index, selection, now, &stack_totals)?;
+            processes.push(process);
+            losses += process_losses;
+        }
+        let profile = Snapshot {
+            time: jiff::Timestamp::now(),
+            elapsed: now.since(self.started),
+            since_previous: now.since(self.reported),
+            losses,
+            warnings: self.warnings(&losses),
+            processes,
+        };
+        self.heaps.values_mut().for_each(Heap::mark_reported);
+        self.reported = now;
+        Ok(profile)
+    }
+
+    fn next_target(&self) -> TargetId {
+        TargetId(self.processes.len() as u32)
+    }
+
+    fn take_mappings(&mut self) -> anyhow::Result<()> {
+        let Self { kernel, objects, processes, .. } = self;
+        let lost = kernel.drain_mappings(|notice| match notice {
+            MappingNotice::Mapped(event) => {
+                if let Some(process) = running(processes, event.pid) {
+                    process.space.add(&objects.map(&event));
+                    process.has_new_objects = true;
+                }
+            }
+            MappingNotice::Cleared { pid, time } => {
+                if let Some(process) = running(processes, pid) {
+                    process.space.clear(time);
+                }
+            }
+        });
+        if lost > 0 {
+            self.mappings_lost += lost;
+            self.read_mappings_again();
+        }
+        Ok(())
+    }
+
+    /// Makes up for lost notices.
+    fn read_mappings_again(&mut self) {
+        for process in self.processes.iter_mut().filter(|process| process.life == Life::Running) {
+            // What is gone by now has no mappings to read; the report says that notices were lost.
+            for event in target::read_mappings(process.pid, now()).unwrap_or_default() {
+                process.space.add(&self.objects.map(&event));
+                process.has_new_objects = true;
+            }
+        }
+    }
+
+    fn take_nursery(&mut self) -> anyhow::Result<()> {
+        let heaps = &mut self.heaps;
+        Ok(self.kernel.drain_nursery(|image, allocation| heaps.entry(image).or_default().allocate(allocation))?)
+    }
+
+    /// Applies frees and stacks; returns the rest, which is rare.
+    fn take_events(&mut self) -> Vec<Event> {
+        let Self { kernel, heaps, stacks, .. } = self;
+        let mut occurrences = Vec::new();
+        kernel.drain_events(|event| match event {
+            Event::Free { image, address, time } => {
+                // Not known: allocated before the attach, or by an image that is over.
+                heaps.get_mut(&image).map(|heap| heap.free(address, time));
+            }
+            Event::Stack(stack) => {
+                stacks.insert(stack.id, stack);
+            }
+            other => occurrences.push(other),
+        });
+        occurrences
+    }
+
+    fn take_occurrence(&mut self, event: Event) -> anyhow::Result<()> {
+        match event {
+            Event::Exec { target, previous, image, by_other_thread, .. } => {
+                let Some(index) = self.index_of(target) else { return Ok(()) };
+                self.forget(previous)?;
+                let process = &mut self.processes[index];
+                process.image = image;
+                process.has_replaced_program = true;
+                process.has_new_objects = true;
+                if let Ok(command) = target::command_name(process.pid) {
+                    process.command = command;
+                }
+                if by_other_thread {
+                    self.probe_again(index, "one of its threads called execve");
+                }
+            }
+            Event::LeaderExit { target } => {
+                if let Some(index) = self.index_of(target) {
+                    self.probe_again(index, "its main thread ended");
+                }
+            }
+            Event::NurseryFilling | Event::Free { .. } | Event::Stack(_) => {}
+        }
+        Ok(())
+    }
+
+    fn index_of(&self, target: u32) -> Option<usize> {
+        self.processes.iter().position(|process| process.target == TargetId(target) && process.life != Life::Settled)
+    }
+
+    /// Drops an image that is over. What was lost of it stays in the books.
+    fn forget(&mut self, image: ImageId) -> anyhow::Result<()> {
+        let (_, losses) = self.kernel.totals(image)?;
+        self.past_losses += losses;
+        self.heaps.remove(&image);
+        let stacks: Vec<_> = self.stacks.extract_if(|_, stack| stack.image == image).map(|(id, _)| id).collect();
+        self.kernel.forget(image, &stacks);
+        Ok(())
+    }
+
+    /// Blocks of images that were over before they were drained. Every image that is current is known by now: its
+    /// `execve` was told before its first block, and has been read after it.
+    fn forget_other_images(&mut self) {
+        let current: BTreeSet<_> = self.processes.iter().map(|process| process.image).collect();
+        self.heaps.retain(|image, _| current.contains(image));
+    }
+
+    /// Marks those that had ended before this drain began: it has brought all that they did.
+    fn settle_ended(&mut self) {
+        for process in self.processes.iter_mut().filter(|process| process.life == Life::Ended) {
+            process.life = Life::Settled;
+            self.kernel.untrack(process.target, process.pid);
+        }
+    }
+
+    fn probe_what_is_new(&mut self) -> anyhow::Result<()> {
+        for index in 0..self.processes.len() {
+            let process = &self.processes[index];
+            if process.life != Life::Running || !process.has_new_objects {
+                continue;
+            }
+            let (pid, has_replaced_program) = (process.pid, process.has_replaced_program);
+            match self.probe_new_objects(index) {
+                Ok(0) => {}
+                Ok(_) if has_replaced_program => {
+                    self.warn(Warning::ProbesInterrupted { pid, cause: "it executed a program with another allocator" });
+                }
+                Ok(sites) => log::info!("process {pid} has mapped {sites} more allocator functions"),
+                Err(error) => self.tolerate_if_ended(index, error)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Probes what of the process's objects has not been searched yet; returns the number of sites.
+    fn probe_new_objects(&mut self, index: usize) -> anyhow::Result<usize> {
+        let process = &mut self.processes[index];
+        process.has_new_objects = false;
+        let objects: Vec<_> =
+            process.space.objects().into_iter().filter(|object| !process.planned.contains(object)).collect();
+        self.probe_objects(index, &objects)
+    }
+
+    fn probe_objects(&mut self, index: usize, objects: &[ObjectId]) -> anyhow::Result<usize> {
+        let thread = self.living_thread(index)?;
+        let mut sites = 0;
+        for &id in objects {
+            let Some(object) = self.objects.get(id) else { continue };
+            let plan = self.plans.entry(id).or_insert_with(|| plan([object]));
+            let process = &mut self.processes[index];
+            if !plan.sites.is_empty() {
+                log::debug!("process {}: {plan}", process.pid);
+                let open = |id| self.objects.get(id).map(|object| &**object);
+                self.kernel.attach(process.target, thread, plan, open)?;
+                sites += plan.sites.len();
+            }
+            process.planned.insert(id);
+        }
+        Ok(sites)
+    }
+
+    fn living_thread(&self, index: usize) -> anyhow::Result<u32> {
+        let pid = self.processes[index].pid;
+        target::threads(pid).next().with_context(|| format!("process {pid} has ended"))
+    }
+
+    /// Attaches everything anew to a thread that lives: probes are bound to one, and go with it.
+    fn probe_again(&mut self, index: usize, cause: &'static str) {
+        let Ok(thread) = self.living_thread(index) else { return };
+        let process = &mut self.processes[index];
+        let (pid, target) = (process.pid, process.target);
+        self.kernel.detach(target);
+        let planned = std::mem::take(&mut process.planned);
+        let result = self.probe_objects(index, &planned.iter().copied().collect::<Vec<_>>());
+        match result {
+            Ok(_) => self.warn(Warning::ProbesInterrupted { pid, cause }),
+            Err(error) => log::debug!("process {pid}, thread {thread}: {error:#}"),
+        }
+    }
+
+    fn tolerate_if_ended(&self, index: usize, error: anyhow::Error) -> anyhow::Result<()> {
+        if self.living_thread(index).is_err() {
+            return Ok(());
+        }
+        Err(error)
+    }
+
+    fn warn(&mut self, warning: Warning) {
+        if !self.warnings.contains(&warning) {
+            self.warnings.push(warning);
+        }
+    }
+
+    fn warnings(&mut self, losses: &Losses) -> Vec<Warning> {
+        for warning in self.objects.take_warnings() {
+            self.warn(warning);
+        }
+        let mut warnings: Vec<_> = Warning::of_losses(losses).collect();
+        warnings.extend(self.warnings.iter().cloned());
+        warnings.extend((self.mappings_lost > 0).then_some(Warning::MappingsLost(self.mappings_lost)));
+        warnings.extend(self.processes.iter().filter_map(|process| self.without_allocator(process)));
+        warnings
+    }
+
+    fn without_allocator(&self, process: &Observed) -> Option<Warning> {
+        let has_sites = |object| self.plans.get(&object).is_some_and(|plan| !plan.sites.is_empty());
+        let is_bare = process.has_replaced_program && !process.space.objects().into_iter().any(has_sites);
+        is_bare.then(|| Warning::NoAllocator { pid: process.pid, command: process.command.clone() })
+    }
+
+    fn no_allocator_in(&self, index: usize) -> String {
+        let process = &self.processes[index];
+        let searched = process.planned.iter().filter_map(|object| self.plans.get(object)).flat_map(|plan| &plan.searched);
+        let mut searched: Vec<_> = searched.map(ToString::to_string).collect();
+        searched.sort();
+        format!(
+            "no allocator function found in process {} ({}); searched: {}",
+            process.pid,
+            process.command,
+            searched.join(", ")
+        )
+    }
+
+    fn snapshot(
+        &self,
+        index: usize,
+        selection: &Selection,
+        now: Timestamp,
+        stack_totals: &HashMap<StackId, u64>,
+    ) -> anyhow::Result<(ProcessSnapshot<RawFrame>, Losses)> {
+        let process = &self.processes[index];
+        let (mut totals, losses) = self.kernel.totals(process.image)?;
+        let nothing = Heap::new();
+        let heap = self.heaps.get(&process.image).unwrap_or(&nothing);
+        totals += heap.freed();
+        let total_allocations = |stack| match stack {
+            StackId::UNKNOWN => losses.stacks(),
+            stack => stack_totals.get(&stack).copied().unwrap_or_default(),
+        };
+        let selected = heap.select(selection, now, total_allocations, |stack| self.frames(process, stack));
+        let snapshot = ProcessSnapshot {
+            pid: process.pid,
+            command: process.command.clone(),
+            exited: process.life == Life::Settled,
+            outstanding: heap.outstanding(),
+            growth_bytes: heap.growth_bytes(),
+            peak_bytes: heap.peak_bytes(),
+            totals,
+            stacks: selected.shown,
+            selected_stacks: selected.selected,
+        };
+        Ok((snapshot, losses))
+    }
+
+    fn frames(&self, process: &Observed, stack: StackId) -> Vec<RawFrame> {
+        let Some(stack) = self.stacks.get(&stack) else { return Vec::new() };
+        let frame = |&address| RawFrame { address, place: process.space.find_return_address(address, stack.time) };
+        stack.addresses.iter().map(frame).collect()
+    }
+}
+
+fn running(processes: &mut [Observed], pid: u32) -> Option<&mut Observed> {
+    processes.iter_mut().find(|process| process.pid == pid && process.life != Life::Settled)
+}
+
+fn now() -> Timestamp {
+    let time = clock_gettime(ClockId::Monotonic);
+    let time = Duration::new(time.tv_sec.unsigned_abs(), time.tv_nsec as u32);
+    Timestamp(time.as_nanos() as u64)
+}
