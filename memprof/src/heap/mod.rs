@@ -1,1 +1,127 @@
-//! To come.
+//! The live table: which blocks of one image are outstanding, and what each stack holds. Pure: no I/O, and time comes
+//! in with the events.
+//!
+//! Sums are modulo 2^64, so that no size that a target makes up can stop the profiler: what is added is taken away
+//! again to the unit.
+
+mod blocks;
+mod chunks;
+#[cfg(test)]
+mod model_test;
+mod select;
+mod sums;
+#[cfg(test)]
+mod tests;
+
+use blocks::{Block, Blocks};
+use sums::{StackSums, Sum};
+
+use crate::model::{Allocation, Outstanding, StackId, Timestamp, Totals};
+
+pub use select::SelectedStacks;
+
+/// The heap of one image ([`crate::model::ImageId`]).
+///
+/// Apply a drained batch of allocations first, then the frees that were read after it, then call
+/// [`Heap::settle`]. It takes at most 48 bytes for each live block, however many came and went, besides what it keeps
+/// of each distinct stack.
+#[derive(Debug, Default)]
+pub struct Heap {
+    blocks: Blocks,
+    stacks: StackSums,
+    all: Sum,
+    freed: Totals,
+    peak_bytes: u64,
+}
+
+impl Heap {
+    /// An empty heap.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Takes in a block that was allocated and had not been freed when the kernel side let go of it.
+    ///
+    /// A pointer that is handed out again was freed, whether or not anybody saw it: of two allocations of one address
+    /// the one that came earlier counts as freed, in whichever order they arrive.
+    pub fn allocate(&mut self, allocation: Allocation) {
+        match self.blocks.get_mut(allocation.address) {
+            Some(block) if block.time > allocation.time.0 => count_free(&mut self.freed, allocation.size),
+            Some(block) => {
+                let fresh = Block::new(&allocation, self.stacks.index_of(allocation.stack));
+                let replaced = std::mem::replace(block, fresh);
+                self.count_release(replaced);
+                self.count_allocation(fresh);
+            }
+            None => {
+                let fresh = Block::new(&allocation, self.stacks.index_of(allocation.stack));
+                self.blocks.insert(fresh);
+                self.count_allocation(fresh);
+            }
+        }
+    }
+
+    /// Removes the block at `address` if it was allocated before `time`; a block of that time or later was handed out
+    /// after this free. Returns whether a block was removed: `false` for a pointer that is not known.
+    pub fn free(&mut self, address: u64, time: Timestamp) -> bool {
+        let removed = self.blocks.remove_if(address, |block| block.time < time.0);
+        if let Some(block) = removed {
+            self.count_release(block);
+        }
+        removed.is_some()
+    }
+
+    /// Tells that a drained batch and the frees that go with it have been applied. Only then is what is outstanding the
+    /// truth of one moment, and counts for the peak: halfway, freed blocks are still in.
+    pub fn settle(&mut self) {
+        self.peak_bytes = self.peak_bytes.max(self.all.outstanding.bytes);
+    }
+
+    /// Starts a new interval: growth is counted from here on.
+    pub fn mark_reported(&mut self) {
+        self.all.mark();
+        self.stacks.mark();
+    }
+
+    /// What is outstanding.
+    pub fn outstanding(&self) -> Outstanding {
+        self.all.outstanding
+    }
+
+    /// What each stack holds that holds something, in the order in which the stacks were first seen.
+    pub fn outstanding_by_stack(&self) -> impl Iterator<Item = (StackId, Outstanding)> {
+        self.stacks.iter().map(|stack| (stack.id, stack.sum.outstanding)).filter(|(_, held)| held.allocations > 0)
+    }
+
+    /// Change of the outstanding bytes since [`Heap::mark_reported`], or since the start.
+    pub fn growth_bytes(&self) -> i64 {
+        self.all.growth_bytes()
+    }
+
+    /// Most bytes outstanding at any [`Heap::settle`].
+    pub fn peak_bytes(&self) -> u64 {
+        self.peak_bytes
+    }
+
+    /// The frees that were applied here. The allocations, and the frees of blocks that never got here, are counted by
+    /// the kernel side: those fields are zero, so that the two can be added.
+    pub fn freed(&self) -> Totals {
+        self.freed
+    }
+
+    fn count_allocation(&mut self, block: Block) {
+        self.all.add(block.size);
+        self.stacks.sum_mut(block.stack).add(block.size);
+    }
+
+    fn count_release(&mut self, block: Block) {
+        self.all.remove(block.size);
+        self.stacks.sum_mut(block.stack).remove(block.size);
+        count_free(&mut self.freed, block.size);
+    }
+}
+
+fn count_free(freed: &mut Totals, bytes: u64) {
+    freed.frees += 1;
+    freed.freed_bytes = freed.freed_bytes.wrapping_add(bytes);
+}

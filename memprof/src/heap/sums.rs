@@ -1,0 +1,79 @@
+//! What is outstanding in all and by stack, kept up to date with each event.
+
+use hashbrown::HashMap;
+
+use crate::model::{Outstanding, StackId};
+
+/// A running sum of live blocks, and what it was at the previous report.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Sum {
+    pub(super) outstanding: Outstanding,
+    reported_bytes: u64,
+}
+
+impl Sum {
+    /// Adds a block of so many bytes.
+    pub(super) fn add(&mut self, bytes: u64) {
+        self.outstanding.bytes = self.outstanding.bytes.wrapping_add(bytes);
+        self.outstanding.allocations += 1;
+    }
+
+    /// Takes away a block that was added.
+    pub(super) fn remove(&mut self, bytes: u64) {
+        self.outstanding.bytes = self.outstanding.bytes.wrapping_sub(bytes);
+        self.outstanding.allocations -= 1;
+    }
+
+    /// Lets growth count from here on.
+    pub(super) fn mark(&mut self) {
+        self.reported_bytes = self.outstanding.bytes;
+    }
+
+    /// Change of the outstanding bytes since [`Sum::mark`].
+    pub(super) fn growth_bytes(&self) -> i64 {
+        self.outstanding.bytes.wrapping_sub(self.reported_bytes).cast_signed()
+    }
+}
+
+/// The sum of one stack.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct StackSum {
+    pub(super) id: StackId,
+    pub(super) sum: Sum,
+}
+
+/// The sums of all stacks seen, each of which has an index that fits in four bytes of a block.
+#[derive(Debug, Default)]
+pub(super) struct StackSums {
+    sums: Vec<StackSum>,
+    indices: HashMap<StackId, u32>,
+}
+
+impl StackSums {
+    /// The index of a stack, which it keeps for ever.
+    ///
+    /// # Panics
+    /// At 2^32 stacks.
+    pub(super) fn index_of(&mut self, id: StackId) -> u32 {
+        *self.indices.entry(id).or_insert_with(|| {
+            let index = u32::try_from(self.sums.len()).expect("fewer than 2^32 stacks");
+            self.sums.push(StackSum { id, sum: Sum::default() });
+            index
+        })
+    }
+
+    /// The sum of the stack with this index.
+    pub(super) fn sum_mut(&mut self, index: u32) -> &mut Sum {
+        &mut self.sums[index as usize].sum
+    }
+
+    /// All sums, by index.
+    pub(super) fn iter(&self) -> impl ExactSizeIterator<Item = &StackSum> {
+        self.sums.iter()
+    }
+
+    /// Lets the growth of each stack count from here on.
+    pub(super) fn mark(&mut self) {
+        self.sums.iter_mut().for_each(|stack| stack.sum.mark());
+    }
+}

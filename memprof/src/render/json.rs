@@ -1,0 +1,229 @@
+//! One JSON object a report, on one line. The names of the fields are a contract, `memprof.report/1`: they may be added
+//! to, never changed. What is not known is null.
+
+use std::{io, path::Path};
+
+use serde::Serialize;
+
+use crate::model::{
+    Frame, LiveAllocation, Losses, Outstanding, ProcessSnapshot, Report, Source, StackId, StackSnapshot, Totals,
+};
+
+const SCHEMA: &str = "memprof.report/1";
+
+/// Writes the report and a newline.
+pub(super) fn write(report: &Report, output: &mut dyn io::Write) -> io::Result<()> {
+    serde_json::to_writer(&mut *output, &ReportView::from(report))?;
+    output.write_all(b"\n")
+}
+
+#[derive(Serialize)]
+struct ReportView<'a> {
+    schema: &'static str,
+    /// RFC 3339, UTC.
+    time: String,
+    elapsed_seconds: f64,
+    since_previous_seconds: f64,
+    lost: LossesView,
+    warnings: Vec<String>,
+    processes: Vec<ProcessView<'a>>,
+}
+
+#[derive(Serialize)]
+struct LossesView {
+    allocations: u64,
+    frees: u64,
+    stacks: u64,
+    causes: CausesView,
+}
+
+#[derive(Serialize)]
+struct CausesView {
+    nursery_full: u64,
+    frees_ring_full: u64,
+    stacks_ring_full: u64,
+    stacks_table_full: u64,
+    stacks_unreadable: u64,
+    missed_returns: u64,
+    in_flight_full: u64,
+}
+
+#[derive(Serialize)]
+struct ProcessView<'a> {
+    pid: u32,
+    command: &'a str,
+    exited: bool,
+    outstanding: OutstandingView,
+    growth_bytes: i64,
+    peak_bytes: u64,
+    totals: TotalsView,
+    selected_stacks: usize,
+    stacks: Vec<StackView<'a>>,
+}
+
+#[derive(Serialize)]
+struct OutstandingView {
+    bytes: u64,
+    allocations: u64,
+}
+
+#[derive(Serialize)]
+struct TotalsView {
+    allocations: u64,
+    allocated_bytes: u64,
+    frees: u64,
+    freed_bytes: u64,
+}
+
+#[derive(Serialize)]
+struct StackView<'a> {
+    id: Option<String>,
+    outstanding_bytes: u64,
+    outstanding_allocations: u64,
+    growth_bytes: i64,
+    total_allocations: u64,
+    oldest_seconds: f64,
+    frames: Vec<FrameView<'a>>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    allocations: Vec<AllocationView>,
+}
+
+#[derive(Serialize)]
+struct FrameView<'a> {
+    function: Option<&'a str>,
+    source: Option<String>,
+    directory: Option<String>,
+    module: Option<String>,
+    build_id: Option<String>,
+    offset: Option<String>,
+    address: String,
+    inlined: bool,
+}
+
+#[derive(Serialize)]
+struct AllocationView {
+    address: String,
+    size: u64,
+    age_seconds: f64,
+}
+
+impl<'a> From<&'a Report> for ReportView<'a> {
+    fn from(report: &'a Report) -> Self {
+        Self {
+            schema: SCHEMA,
+            time: report.time.to_string(),
+            elapsed_seconds: report.elapsed.as_secs_f64(),
+            since_previous_seconds: report.since_previous.as_secs_f64(),
+            lost: (&report.losses).into(),
+            warnings: report.warnings.iter().map(ToString::to_string).collect(),
+            processes: report.processes.iter().map(Into::into).collect(),
+        }
+    }
+}
+
+impl From<&Losses> for LossesView {
+    fn from(losses: &Losses) -> Self {
+        Self {
+            allocations: losses.allocations(),
+            frees: losses.frees(),
+            stacks: losses.stacks(),
+            causes: CausesView {
+                nursery_full: losses.nursery_full,
+                frees_ring_full: losses.frees_ring_full,
+                stacks_ring_full: losses.stacks_ring_full,
+                stacks_table_full: losses.stacks_table_full,
+                stacks_unreadable: losses.stacks_unreadable,
+                missed_returns: losses.missed_returns,
+                in_flight_full: losses.in_flight_full,
+            },
+        }
+    }
+}
+
+impl<'a> From<&'a ProcessSnapshot<Frame>> for ProcessView<'a> {
+    fn from(process: &'a ProcessSnapshot<Frame>) -> Self {
+        Self {
+            pid: process.pid,
+            command: &process.command,
+            exited: process.exited,
+            outstanding: process.outstanding.into(),
+            growth_bytes: process.growth_bytes,
+            peak_bytes: process.peak_bytes,
+            totals: process.totals.into(),
+            selected_stacks: process.selected_stacks,
+            stacks: process.stacks.iter().map(Into::into).collect(),
+        }
+    }
+}
+
+impl From<Outstanding> for OutstandingView {
+    fn from(outstanding: Outstanding) -> Self {
+        Self { bytes: outstanding.bytes, allocations: outstanding.allocations }
+    }
+}
+
+impl From<Totals> for TotalsView {
+    fn from(totals: Totals) -> Self {
+        Self {
+            allocations: totals.allocations,
+            allocated_bytes: totals.allocated_bytes,
+            frees: totals.frees,
+            freed_bytes: totals.freed_bytes,
+        }
+    }
+}
+
+impl<'a> From<&'a StackSnapshot<Frame>> for StackView<'a> {
+    fn from(stack: &'a StackSnapshot<Frame>) -> Self {
+        Self {
+            id: (stack.id != StackId::UNKNOWN).then(|| format!("{:#018x}", stack.id.0)),
+            outstanding_bytes: stack.outstanding.bytes,
+            outstanding_allocations: stack.outstanding.allocations,
+            growth_bytes: stack.growth_bytes,
+            total_allocations: stack.total_allocations,
+            oldest_seconds: stack.oldest.as_secs_f64(),
+            frames: stack.frames.iter().map(Into::into).collect(),
+            allocations: stack.allocations.iter().map(Into::into).collect(),
+        }
+    }
+}
+
+impl<'a> From<&'a Frame> for FrameView<'a> {
+    fn from(frame: &'a Frame) -> Self {
+        let directory = frame.source.as_ref().and_then(|source| source.directory.as_deref());
+        Self {
+            function: frame.function.as_deref(),
+            source: frame.source.as_ref().map(location),
+            directory: directory.map(lossy),
+            module: frame.module.as_deref().map(lossy),
+            build_id: frame.build_id.as_ref().map(ToString::to_string),
+            offset: frame.offset_in_file.map(hexadecimal),
+            address: hexadecimal(frame.address),
+            inlined: frame.inlined,
+        }
+    }
+}
+
+impl From<&LiveAllocation> for AllocationView {
+    fn from(allocation: &LiveAllocation) -> Self {
+        Self {
+            address: hexadecimal(allocation.address),
+            size: allocation.size,
+            age_seconds: allocation.age.as_secs_f64(),
+        }
+    }
+}
+
+fn location(source: &Source) -> String {
+    let file = lossy(&source.file);
+    source.line.map_or_else(|| file.clone(), |line| format!("{file}:{line}"))
+}
+
+fn hexadecimal(number: u64) -> String {
+    format!("{number:#x}")
+}
+
+/// JSON is Unicode: what is not UTF-8 in a path is replaced.
+fn lossy(path: &Path) -> String {
+    path.to_string_lossy().into_owned()
+}

@@ -1,0 +1,232 @@
+//! Each format on reports made by hand, against snapshots.
+
+use std::{error::Error, path::PathBuf, time::Duration};
+
+use insta::assert_snapshot;
+use jiff::tz::{TimeZone, offset};
+
+use super::{Format, Style};
+use crate::model::{
+    BuildId, Frame, LiveAllocation, Losses, Outstanding, ProcessSnapshot, Report, Source, StackId, StackSnapshot,
+    Totals, Warning,
+};
+
+type Outcome = Result<(), Box<dyn Error>>;
+
+fn render(format: Format, report: &Report, colour: bool) -> Result<String, Box<dyn Error>> {
+    let style = Style { colour, time_zone: TimeZone::fixed(offset(2)) };
+    let mut output = Vec::new();
+    format.write(report, &style, &mut output)?;
+    Ok(String::from_utf8(output)?)
+}
+
+fn plain(report: &Report) -> Result<String, Box<dyn Error>> {
+    render(Format::Text, report, false)
+}
+
+/// The one-line object with each nested object on a line of its own, so that a difference can be read.
+fn json(report: &Report) -> Result<String, Box<dyn Error>> {
+    let line = render(Format::Json, report, false)?;
+    assert_eq!(line.find('\n'), Some(line.len() - 1), "one line");
+    Ok(line.replace("[{", "[\n{").replace("},{", "},\n{"))
+}
+
+fn report(processes: Vec<ProcessSnapshot<Frame>>) -> Report {
+    Report {
+        time: jiff::Timestamp::constant(1_767_261_787, 250_000_000),
+        elapsed: Duration::from_millis(312_500),
+        since_previous: Duration::from_millis(5003),
+        losses: Losses::default(),
+        warnings: Vec::new(),
+        processes,
+    }
+}
+
+fn process(stacks: Vec<StackSnapshot<Frame>>) -> ProcessSnapshot<Frame> {
+    ProcessSnapshot {
+        pid: 1234,
+        command: "redis-server".to_owned(),
+        exited: false,
+        outstanding: Outstanding { bytes: 50_541_363, allocations: 91_204 },
+        growth_bytes: 3_250_586,
+        peak_bytes: 51_000_000,
+        totals: Totals {
+            allocations: 3_204_113,
+            allocated_bytes: 1_288_490_189,
+            frees: 3_112_909,
+            freed_bytes: 1_237_948_826,
+        },
+        selected_stacks: stacks.len(),
+        stacks,
+    }
+}
+
+fn stack(id: u64, bytes: u64, frames: Vec<Frame>) -> StackSnapshot<Frame> {
+    StackSnapshot {
+        id: StackId(id),
+        outstanding: Outstanding { bytes, allocations: 1984 },
+        growth_bytes: 3_145_728,
+        total_allocations: 12_000,
+        oldest: Duration::from_secs(252),
+        frames,
+        allocations: Vec::new(),
+    }
+}
+
+fn frame(function: &str, file: &str, line: u32) -> Frame {
+    Frame {
+        function: Some(function.to_owned()),
+        source: Some(Source { directory: Some("/build/redis/src".into()), file: file.into(), line: Some(line) }),
+        ..frame_without_source(None)
+    }
+}
+
+fn frame_without_source(function: Option<&str>) -> Frame {
+    Frame {
+        function: function.map(str::to_owned),
+        source: None,
+        module: Some(PathBuf::from("/usr/bin/redis-server")),
+        build_id: Some(BuildId(Box::new([0xab, 0x01, 0xff]))),
+        offset_in_file: Some(0x1189),
+        address: 0x5555_5555_5189,
+        inlined: false,
+    }
+}
+
+/// Frames of every kind, a stack that was lost, and one that shrinks.
+fn full_report() -> Report {
+    let inlined = Frame { inlined: true, ..frame("_sdsnewlen", "sds.c", 112) };
+    let mut without_line = frame("createObject", "object.c", 1);
+    without_line.source.iter_mut().for_each(|source| source.line = None);
+    let long = frame(&format!("std::vector<{}>::push_back", "std::string, ".repeat(6)), "vector.h", 9);
+    let nowhere = Frame { address: 0x7fff_1234, ..Frame::default() };
+    let frames = vec![
+        inlined,
+        frame("sdsnewlen", "sds.c", 180),
+        without_line,
+        long,
+        frame_without_source(Some("main")),
+        frame_without_source(None),
+        nowhere,
+    ];
+    let shrinking = StackSnapshot { growth_bytes: -72, ..stack(3, 456, vec![frame("main", "a.c", 12)]) };
+    let lost = StackSnapshot { growth_bytes: 0, ..stack(StackId::UNKNOWN.0, 1024, Vec::new()) };
+    let stacks = vec![stack(0xfeed_beef_0000_0001, 32_505_856, frames), lost, shrinking];
+    report(vec![ProcessSnapshot { selected_stacks: 1017, ..process(stacks) }])
+}
+
+fn report_with_losses() -> Report {
+    let losses = Losses { nursery_full: 1012, frees_ring_full: 3, stacks_unreadable: 1, ..Losses::default() };
+    let warnings = Warning::of_losses(&losses).collect();
+    Report { losses, warnings, ..report(vec![process(vec![stack(1, 456, vec![frame("main", "a.c", 12)])])]) }
+}
+
+fn report_with_allocations() -> Report {
+    let block =
+        |address, size, milliseconds| LiveAllocation { address, size, age: Duration::from_millis(milliseconds) };
+    let allocations = vec![block(0x5555_5556_1000, 72, 252_000), block(0x7f12_3456_7890, 1_048_576, 1500)];
+    let stack = StackSnapshot { allocations, ..stack(1, 1_048_648, vec![frame("main", "a.c", 12)]) };
+    report(vec![process(vec![stack])])
+}
+
+#[test]
+fn text_shows_every_kind_of_frame_and_stack() -> Outcome {
+    assert_snapshot!(plain(&full_report())?);
+    Ok(())
+}
+
+#[test]
+fn text_in_colour() -> Outcome {
+    let shown = render(Format::Text, &full_report(), true)?;
+    assert_snapshot!(shown.replace('\u{1b}', "␛"));
+    Ok(())
+}
+
+#[test]
+fn colour_changes_nothing_else() -> Outcome {
+    let mut report = full_report();
+    report.losses = report_with_losses().losses;
+    report.warnings = report_with_losses().warnings;
+    let coloured = render(Format::Text, &report, true)?;
+    let codes = coloured.split('\u{1b}').skip(1).map(|rest| &rest[..=rest.find('m').unwrap_or(0)]);
+    let stripped = codes.fold(coloured.clone(), |text, code| text.replacen(&format!("\u{1b}{code}"), "", 1));
+    assert_eq!(stripped, plain(&report)?);
+    Ok(())
+}
+
+#[test]
+fn text_with_losses() -> Outcome {
+    assert_snapshot!(plain(&report_with_losses())?);
+    Ok(())
+}
+
+#[test]
+fn text_of_several_processes() -> Outcome {
+    let quiet = ProcessSnapshot {
+        pid: 1,
+        command: "init".to_owned(),
+        outstanding: Outstanding { bytes: 456, allocations: 1 },
+        growth_bytes: 0,
+        ..process(Vec::new())
+    };
+    let exited = ProcessSnapshot { exited: true, growth_bytes: -12, ..full_report().processes.remove(0) };
+    assert_snapshot!(plain(&Report { processes: vec![exited, quiet], ..report_with_losses() })?);
+    Ok(())
+}
+
+#[test]
+fn text_with_listed_allocations() -> Outcome {
+    assert_snapshot!(plain(&report_with_allocations())?);
+    Ok(())
+}
+
+#[test]
+fn text_of_an_empty_report_and_an_empty_heap() -> Outcome {
+    let idle = ProcessSnapshot {
+        outstanding: Outstanding::default(),
+        growth_bytes: 0,
+        peak_bytes: 0,
+        totals: Totals::default(),
+        ..process(Vec::new())
+    };
+    assert_snapshot!(plain(&report(Vec::new()))? + &plain(&report(vec![idle]))?);
+    Ok(())
+}
+
+#[test]
+fn text_gives_the_terminal_no_orders() -> Outcome {
+    let hostile = "\u{1b}]0;owned\u{7}\u{9b}2J\r\n\u{202e}";
+    let in_module = Frame { module: Some(hostile.into()), ..frame_without_source(Some(hostile)) };
+    let frames = vec![in_module, frame("f", hostile, 1)];
+    let process = ProcessSnapshot { command: hostile.to_owned(), ..process(vec![stack(1, 1, frames)]) };
+    let warnings = vec![Warning::NoAllocator { pid: 1, command: hostile.to_owned() }];
+    let text = plain(&Report { warnings, ..report(vec![process]) })?;
+    assert_eq!(text.chars().find(|character| character.is_control() && *character != '\n'), None);
+    assert_eq!(text.lines().count(), 8);
+    assert_snapshot!(text);
+    Ok(())
+}
+
+#[test]
+fn json_has_every_field() -> Outcome {
+    assert_snapshot!(json(&full_report())?);
+    Ok(())
+}
+
+#[test]
+fn json_with_losses() -> Outcome {
+    assert_snapshot!(json(&report_with_losses())?);
+    Ok(())
+}
+
+#[test]
+fn json_with_listed_allocations() -> Outcome {
+    assert_snapshot!(json(&report_with_allocations())?);
+    Ok(())
+}
+
+#[test]
+fn json_of_an_empty_report() -> Outcome {
+    assert_snapshot!(render(Format::Json, &report(Vec::new()), false)?);
+    Ok(())
+}

@@ -1,0 +1,207 @@
+//! A report for people. All names are made visible before they are written ([`super::escape`]).
+
+use std::{borrow::Cow, io};
+
+use anstyle::{AnsiColor, Style as Paint};
+
+use super::{
+    Style,
+    escape::{visible, visible_path},
+    figures::{bytes, change_of_bytes, count, duration, exact_bytes},
+};
+use crate::model::{Frame, LiveAllocation, Losses, ProcessSnapshot, Report, Source, StackSnapshot, Totals};
+
+/// Longest function name, in characters, that the column of source locations makes room for.
+const WIDEST_FUNCTION: usize = 60;
+
+/// Writes the report, an empty line after each process and one after the warnings.
+pub(super) fn write(report: &Report, style: &Style, output: &mut dyn io::Write) -> io::Result<()> {
+    let time = report.time.to_zoned(style.time_zone.clone()).strftime("[%H:%M:%S]").to_string();
+    Text { report, time, palette: Palette::new(style.colour), output }.write()
+}
+
+/// Paint by meaning; none of it without colours.
+#[derive(Default)]
+struct Palette {
+    name: Paint,
+    figure: Paint,
+    good: Paint,
+    bad: Paint,
+    faint: Paint,
+}
+
+impl Palette {
+    fn new(colour: bool) -> Self {
+        if !colour {
+            return Self::default();
+        }
+        Self {
+            name: Paint::new().bold(),
+            figure: AnsiColor::Cyan.on_default().bold(),
+            good: AnsiColor::Green.on_default(),
+            bad: AnsiColor::Red.on_default().bold(),
+            faint: Paint::new().dimmed(),
+        }
+    }
+}
+
+struct Text<'a> {
+    report: &'a Report,
+    /// Of day, in brackets.
+    time: String,
+    palette: Palette,
+    output: &'a mut dyn io::Write,
+}
+
+impl Text<'_> {
+    fn write(&mut self) -> io::Result<()> {
+        let report = self.report;
+        if report.processes.is_empty() {
+            let (time, losses) = (&self.time, self.losses());
+            writeln!(self.output, "{time} nothing is observed  {losses}\n")?;
+        }
+        for process in &report.processes {
+            self.header(process)?;
+            self.totals(process)?;
+            self.stacks(process)?;
+            writeln!(self.output)?;
+        }
+        self.warnings()
+    }
+
+    fn warnings(&mut self) -> io::Result<()> {
+        let bad = self.palette.bad;
+        for warning in &self.report.warnings {
+            writeln!(self.output, "{bad}warning:{bad:#} {}", visible(&warning.to_string()))?;
+        }
+        if self.report.warnings.is_empty() { Ok(()) } else { writeln!(self.output) }
+    }
+
+    fn header(&mut self, process: &ProcessSnapshot<Frame>) -> io::Result<()> {
+        let Palette { name, figure, .. } = self.palette;
+        let (time, losses) = (&self.time, self.losses());
+        let exited = if process.exited { ", exited" } else { "" };
+        writeln!(
+            self.output,
+            "{time} {name}{}{name:#} ({}{exited})  outstanding {figure}{}{figure:#} in {}  ({} in {})  {losses}",
+            visible(&process.command),
+            process.pid,
+            bytes(process.outstanding.bytes),
+            count(process.outstanding.allocations, "allocation"),
+            change_of_bytes(process.growth_bytes),
+            duration(self.report.since_previous),
+        )
+    }
+
+    /// What was lost, or that nothing was. Losses are those of the whole report, so that with several processes it has
+    /// to be said.
+    fn losses(&self) -> String {
+        let Palette { good, bad, .. } = self.palette;
+        if self.report.losses.is_none() {
+            return format!("{good}nothing lost{good:#}");
+        }
+        let whose = if self.report.processes.len() > 1 { " in all processes" } else { "" };
+        format!("{bad}LOST {}{whose}{bad:#}", losses_by_kind(&self.report.losses))
+    }
+
+    fn totals(&mut self, process: &ProcessSnapshot<Frame>) -> io::Result<()> {
+        let faint = self.palette.faint;
+        let Totals { allocations, allocated_bytes, frees, freed_bytes } = process.totals;
+        writeln!(
+            self.output,
+            "  {faint}in {}: allocated {} in {}, freed {} in {}, peak {}{faint:#}",
+            duration(self.report.elapsed),
+            bytes(allocated_bytes),
+            count(allocations, "allocation"),
+            bytes(freed_bytes),
+            count(frees, "free"),
+            bytes(process.peak_bytes),
+        )
+    }
+
+    fn stacks(&mut self, process: &ProcessSnapshot<Frame>) -> io::Result<()> {
+        for (place, stack) in process.stacks.iter().enumerate() {
+            self.stack(place + 1, stack)?;
+        }
+        let hidden = process.selected_stacks.saturating_sub(process.stacks.len());
+        if hidden > 0 {
+            writeln!(self.output, "  {}", count(hidden as u64, "more stack"))?;
+        } else if process.selected_stacks == 0 && process.outstanding.allocations > 0 {
+            writeln!(self.output, "  none of these allocations is selected")?;
+        }
+        Ok(())
+    }
+
+    fn stack(&mut self, place: usize, stack: &StackSnapshot<Frame>) -> io::Result<()> {
+        let figure = self.palette.figure;
+        writeln!(
+            self.output,
+            "  #{place}  {figure}{}{figure:#} in {}, oldest {}{}",
+            bytes(stack.outstanding.bytes),
+            count(stack.outstanding.allocations, "allocation"),
+            duration(stack.oldest),
+            self.tendency(stack.growth_bytes),
+        )?;
+        self.frames(&stack.frames)?;
+        self.allocations(&stack.allocations)
+    }
+
+    fn tendency(&self, growth_bytes: i64) -> String {
+        let Palette { good, bad, .. } = self.palette;
+        let change = change_of_bytes(growth_bytes);
+        match growth_bytes {
+            1.. => format!(", {bad}growing{bad:#} ({change})"),
+            0 => String::new(),
+            _ => format!(", {good}shrinking{good:#} ({change})"),
+        }
+    }
+
+    fn frames(&mut self, frames: &[Frame]) -> io::Result<()> {
+        let Palette { bad, faint, .. } = self.palette;
+        if frames.is_empty() {
+            writeln!(self.output, "        {bad}[stack lost]{bad:#}")?;
+        }
+        let functions: Vec<_> = frames.iter().map(function).collect();
+        let widths = functions.iter().map(|function| function.chars().count());
+        let width = widths.filter(|width| *width <= WIDEST_FUNCTION).max().unwrap_or(0);
+        for (function, frame) in functions.iter().zip(frames) {
+            writeln!(self.output, "        {function:width$}  {faint}{}{faint:#}", location(frame))?;
+        }
+        Ok(())
+    }
+
+    fn allocations(&mut self, allocations: &[LiveAllocation]) -> io::Result<()> {
+        for LiveAllocation { address, size, age } in allocations {
+            let (size, age) = (exact_bytes(*size), duration(*age));
+            writeln!(self.output, "        at {address:#014x}  {size:>13}  age {age}")?;
+        }
+        Ok(())
+    }
+}
+
+/// The kinds of loss that occurred: `12 allocations, 3 frees`.
+fn losses_by_kind(losses: &Losses) -> String {
+    let kinds = [(losses.allocations(), "allocation"), (losses.frees(), "free"), (losses.stacks(), "stack")];
+    let occurred = kinds.into_iter().filter(|(number, _)| *number > 0);
+    occurred.map(|(number, noun)| count(number, noun)).collect::<Vec<_>>().join(", ")
+}
+
+fn function(frame: &Frame) -> Cow<'_, str> {
+    let name = frame.function.as_deref().map_or(Cow::Borrowed("[unknown]"), visible);
+    if frame.inlined { Cow::Owned(format!("{name} (inlined)")) } else { name }
+}
+
+/// The most that is known of where a frame is: source, or else object and offset, or else its address.
+fn location(frame: &Frame) -> String {
+    match (&frame.source, &frame.module, frame.offset_in_file) {
+        (Some(source), _, _) => source_location(source),
+        (None, Some(module), Some(offset)) => format!("{}+{offset:#x}", visible_path(module)),
+        (None, Some(module), None) => format!("{} {:#x}", visible_path(module), frame.address),
+        (None, None, _) => format!("{:#x}", frame.address),
+    }
+}
+
+fn source_location(source: &Source) -> String {
+    let file = visible_path(&source.file);
+    source.line.map_or_else(|| file.clone(), |line| format!("{file}:{line}"))
+}
