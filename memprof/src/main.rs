@@ -1,3 +1,23 @@
 //! Parse, run, exit code.
 
-fn main() {}
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use memprof::cli::Cli;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    start_log(cli.log_level());
+    cli.run().unwrap_or_else(|error| {
+        log::error!("{error:#}");
+        ExitCode::FAILURE
+    })
+}
+
+fn start_log(level: log::LevelFilter) {
+    use std::io::Write as _;
+    env_logger::Builder::new()
+        .filter(Some("memprof"), level)
+        .format(|output, record| writeln!(output, "memprof: {}", record.args()))
+        .init();
+}

@@ -74,6 +74,11 @@ pub(super) struct Launched {
 }
 
 impl Launched {
+    /// Its pid.
+    pub(super) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Passes a signal on. That the command is gone already is no error.
     pub(super) fn forward(&self, signal: Signal) {
         if let Some(pid) = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw) {

@@ -1,0 +1,84 @@
+//! `memprof doctor`: can this kernel, these privileges and this target be profiled, and if not, why?
+
+use std::io::{self, Write};
+
+use crate::{
+    elf,
+    kernel::{self, Check, Outcome},
+    model::{Object, ObjectKind, Timestamp},
+    plan::plan,
+    target::{AddressSpace, ObjectTable, Process},
+};
+
+/// Prints what was found, and returns whether profiling can work.
+///
+/// # Errors
+/// Those of the output.
+pub fn examine(pids: &[u32], output: &mut dyn Write) -> io::Result<bool> {
+    let checks = kernel::checks();
+    let mut is_well = !checks.iter().any(|check| matches!(check.outcome, Outcome::Bad(_)));
+    for check in &checks {
+        print(check, output)?;
+    }
+    for &pid in pids {
+        is_well &= examine_target(pid, output)?;
+    }
+    Ok(is_well)
+}
+
+fn print(check: &Check, output: &mut dyn Write) -> io::Result<()> {
+    let (mark, remark) = match &check.outcome {
+        Outcome::Good => ("ok", None),
+        Outcome::Limited(consequence) => ("note", Some(consequence)),
+        Outcome::Bad(remedy) => ("FAIL", Some(remedy)),
+    };
+    write!(output, "{mark:<5} {:<14} {}", check.subject, check.found)?;
+    match remark {
+        Some(remark) => writeln!(output, ": {remark}"),
+        None => writeln!(output),
+    }
+}
+
+fn examine_target(pid: u32, output: &mut dyn Write) -> io::Result<bool> {
+    let process = match Process::find(pid) {
+        Ok(process) => process,
+        Err(error) => return fail(pid, &error, output),
+    };
+    writeln!(output, "ok    process {pid:<6} {}", process.command)?;
+    let mut objects = ObjectTable::new();
+    let space = match AddressSpace::read(process.thread, Timestamp(0), &mut objects) {
+        Ok(space) => space,
+        Err(error) => return fail(pid, &error, output),
+    };
+    let mapped: Vec<_> = space.objects().into_iter().filter_map(|id| objects.get(id)).collect();
+    let plan = plan(mapped.iter().copied());
+    for searched in &plan.searched {
+        writeln!(output, "      {searched}")?;
+    }
+    for object in mapped.iter().filter(|object| object.kind == ObjectKind::File) {
+        print_names(object, output)?;
+    }
+    if plan.sites.is_empty() {
+        writeln!(output, "FAIL  allocator      none found: memprof knows glibc's functions, exported or in .symtab")?;
+        return Ok(false);
+    }
+    writeln!(output, "ok    allocator      {} functions to probe", plan.sites.len())?;
+    write!(output, "{plan}")?;
+    Ok(true)
+}
+
+fn fail(pid: u32, error: &dyn std::error::Error, output: &mut dyn Write) -> io::Result<bool> {
+    writeln!(output, "FAIL  process {pid:<6} {error}")?;
+    Ok(false)
+}
+
+/// What a report will be able to say about code in an object.
+fn print_names(object: &Object, output: &mut dyn Write) -> io::Result<()> {
+    let path = object.path.display();
+    let names = match object.file.as_deref().map(elf::has_debug_information) {
+        None => "cannot be opened: frames in it have no names",
+        Some(Ok(true)) => "functions and source lines",
+        Some(_) => "functions; source lines only with separate debug information (install its -dbgsym package)",
+    };
+    writeln!(output, "      {path}: {names}")
+}

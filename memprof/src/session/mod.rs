@@ -1,0 +1,209 @@
+//! The only module that sees every stage: wires them, and runs the loop.
+
+pub mod doctor;
+mod launch;
+mod observed;
+mod options;
+mod output;
+mod recorder;
+mod signals;
+
+use std::{
+    future::pending,
+    os::unix::process::ExitStatusExt as _,
+    path::Path,
+    process::{ExitCode, ExitStatus},
+    time::Duration,
+};
+
+use anyhow::{Context as _, anyhow};
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, sleep_until};
+
+pub use self::options::{Options, Whom};
+use self::{
+    launch::{Held, Launched},
+    output::{Output, Reader},
+    recorder::Recorder,
+    signals::{Asked, Signals, reaches_group},
+};
+use crate::{
+    kernel,
+    symbols::Symbolizer,
+    target::launch::{Surroundings, objects_of},
+};
+
+/// Observes, reports, and returns the status to exit with: that of a launched command, if there was one.
+///
+/// # Errors
+/// One line each, with the remedy where there is one.
+pub fn run(whom: &Whom, options: &Options) -> anyhow::Result<ExitCode> {
+    kernel::require().map_err(|reason| anyhow!(reason))?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("tokio")?;
+    runtime.block_on(async {
+        match whom {
+            Whom::Processes(pids) => observe_processes(pids, options).await,
+            Whom::Command(command) => observe_command(command, options).await,
+        }
+    })
+}
+
+async fn observe_processes(pids: &[u32], options: &Options) -> anyhow::Result<ExitCode> {
+    let mut session = Session::open(options)?;
+    for &pid in pids {
+        session.recorder.attach(pid)?;
+    }
+    session.run(None).await?;
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn observe_command(command: &[std::ffi::OsString], options: &Options) -> anyhow::Result<ExitCode> {
+    let program = Path::new(command.first().context("there is no command")?);
+    let surroundings = Surroundings::own().context("the working directory is gone")?;
+    let mut session = Session::open(options)?;
+    let objects = objects_of(program, &surroundings, session.recorder.objects_mut())?;
+    let held = Held::start(command)?;
+    let name = program.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    session.recorder.prepare(held.pid(), name, &objects)?;
+    let mut launched = held.release()?;
+    let reported = session.run(Some(&launched)).await;
+    let Session { recorder, mut signals, .. } = session;
+    // Without probes the command goes on at full speed, if it goes on.
+    drop(recorder);
+    let status = wait_for(&mut launched, &mut signals).await?;
+    reported?;
+    Ok(exit_code(status))
+}
+
+/// Waits for the end of the command, passing signals on meanwhile.
+async fn wait_for(launched: &mut Launched, signals: &mut Signals) -> anyhow::Result<ExitStatus> {
+    let exit = observed::exit_watch(launched.pid())?;
+    loop {
+        tokio::select! {
+            ready = exit.readable() => {
+                ready.context("epoll")?;
+                return launched.wait();
+            }
+            asked = signals.next() => pass_on(asked, launched),
+        }
+    }
+}
+
+fn pass_on(asked: Asked, launched: &Launched) {
+    if let Asked::End(signal) = asked
+        && !reaches_group(signal)
+    {
+        launched.forward(signal);
+    }
+}
+
+/// As a shell would have it: the command's own status, or 128 and the number of the signal that ended it.
+fn exit_code(status: ExitStatus) -> ExitCode {
+    let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal)).unwrap_or(1);
+    ExitCode::from(code as u8)
+}
+
+/// Why the loop ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ending {
+    /// There is something that has not been reported.
+    Unreported,
+    /// The last report that was asked for has been made.
+    Reported,
+    /// Nobody reads the reports.
+    Unread,
+}
+
+struct Session<'a> {
+    options: &'a Options,
+    recorder: Recorder,
+    symbolizer: Symbolizer,
+    output: Output,
+    signals: Signals,
+    reports: u64,
+}
+
+impl<'a> Session<'a> {
+    fn open(options: &'a Options) -> anyhow::Result<Self> {
+        Ok(Self {
+            options,
+            output: Output::open(options.output.as_deref(), options.format)?,
+            signals: Signals::catch().context("cannot catch signals")?,
+            recorder: Recorder::new(options.sizes, options.log_programs)?,
+            symbolizer: Symbolizer::new(),
+            reports: 0,
+        })
+    }
+
+    /// Reports until it is time to end, and then once more, if there is more to say.
+    async fn run(&mut self, launched: Option<&Launched>) -> anyhow::Result<()> {
+        if self.observe(launched).await? == Ending::Unreported {
+            self.recorder.drain()?;
+            self.report()?;
+        }
+        Ok(())
+    }
+
+    async fn observe(&mut self, launched: Option<&Launched>) -> anyhow::Result<Ending> {
+        let start = Instant::now();
+        let deadline = self.options.duration.map(|duration| start + duration);
+        let mut interval = self.options.interval.map(|period| ticks(start, period));
+        while !self.recorder.is_over() {
+            let must_report = tokio::select! {
+                ready = self.recorder.ready() => {
+                    ready.context("epoll")?;
+                    false
+                }
+                () = tick(interval.as_mut()) => true,
+                () = sleep(deadline) => return Ok(Ending::Unreported),
+                asked = self.signals.next() => match (asked, launched) {
+                    (Asked::Report, _) => true,
+                    (Asked::End(_), None) => return Ok(Ending::Unreported),
+                    (Asked::End(_), Some(launched)) => {
+                        pass_on(asked, launched);
+                        false
+                    }
+                },
+            };
+            self.recorder.drain()?;
+            if must_report && !self.recorder.is_over() {
+                if self.report()? == Reader::Gone {
+                    return Ok(Ending::Unread);
+                }
+                if self.options.count.is_some_and(|count| self.reports >= count) {
+                    return Ok(Ending::Reported);
+                }
+            }
+        }
+        Ok(Ending::Unreported)
+    }
+
+    fn report(&mut self) -> anyhow::Result<Reader> {
+        let profile = self.recorder.profile(&self.options.selection)?;
+        let objects = self.recorder.objects();
+        let report = profile.map_frames(|frames| self.symbolizer.name(frames, |id| objects.get(id).cloned()));
+        self.reports += 1;
+        self.output.write(&report)
+    }
+}
+
+fn ticks(start: Instant, period: Duration) -> Interval {
+    let mut interval = interval_at(start + period, period);
+    interval.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    interval
+}
+
+async fn tick(interval: Option<&mut Interval>) {
+    match interval {
+        Some(interval) => {
+            interval.tick().await;
+        }
+        None => pending().await,
+    }
+}
+
+async fn sleep(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => sleep_until(deadline).await,
+        None => pending().await,
+    }
+}
