@@ -22,6 +22,14 @@ pub struct FileIdentity {
     pub inode: u64,
 }
 
+impl FileIdentity {
+    /// The identity in a line of `/proc/PID/maps` or in a perf mmap event; `None` where inode 0 says that no file is
+    /// mapped.
+    pub fn of_mapping(device_major: u32, device_minor: u32, inode: u64) -> Option<Self> {
+        (inode != 0).then_some(Self { device_major, device_minor, inode })
+    }
+}
+
 /// The linker's fingerprint of an ELF file (`.note.gnu.build-id`), printed in hex.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct BuildId(pub Box<[u8]>);
@@ -79,4 +87,35 @@ pub struct Mapping {
     pub object: ObjectId,
     /// Since when.
     pub since: Timestamp,
+}
+
+/// An executable mapping that the kernel told of when it was made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MappingEvent {
+    /// The process.
+    pub pid: u32,
+    /// Addresses in the process.
+    pub addresses: Range<u64>,
+    /// Offset in the file of the first byte.
+    pub offset_in_file: u64,
+    /// The file; nothing for pseudo-files and anonymous memory.
+    pub identity: Option<FileIdentity>,
+    /// The path as the target sees it, or a name such as `[vdso]` or `//anon`.
+    pub path: PathBuf,
+    /// When.
+    pub time: Timestamp,
+}
+
+/// What the kernel tells of address spaces.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum MappingNotice {
+    /// Code was mapped.
+    Mapped(MappingEvent),
+    /// A process began a new, empty address space: `execve`.
+    Cleared {
+        /// The process.
+        pid: u32,
+        /// When.
+        time: Timestamp,
+    },
 }
