@@ -4,12 +4,17 @@
 //! [`target`] finds the objects a process has mapped, [`plan`] the allocator functions in them, [`kernel`] attaches the
 //! probes and drains what they recorded, [`heap`] keeps the live allocations, [`symbols`] names their stacks, and
 //! [`render`] writes the report. [`session`] alone sees them all.
+//!
+//! Two leaves stand beside [`model`], for any stage to use: [`elf`] is the only door to the ELF reader, and
+//! [`regular_file`] opens what a stranger named.
 
 pub mod cli;
+pub mod elf;
 pub mod heap;
 pub mod kernel;
 pub mod model;
 pub mod plan;
+pub mod regular_file;
 pub mod render;
 pub mod session;
 pub mod symbols;
