@@ -4,13 +4,18 @@
 //! [`target`] finds the objects a process has mapped, [`plan`] the allocator functions in them, [`kernel`] attaches the
 //! probes and drains what they recorded, [`heap`] keeps the live allocations, [`symbols`] names their stacks, and
 //! [`render`] writes the report. [`session`] alone sees them all.
+//!
+//! Three leaves stand beside [`model`], for any stage to use: [`elf`] is the only door to the ELF reader,
+//! [`regular_file`] opens what a stranger named, and `readiness` makes descriptors that tokio watches.
 
 pub mod cli;
+pub mod elf;
 pub mod heap;
 pub mod kernel;
 pub mod model;
 pub mod plan;
 mod readiness;
+pub mod regular_file;
 pub mod render;
 pub mod session;
 pub mod symbols;

@@ -14,6 +14,7 @@ pub use object::{BuildId, FileIdentity, Mapping, MappingEvent, MappingNotice, Ob
 pub use plan::{AllocatorFunction, AttachPlan, Pointer, ProbeSite, Release, SearchedObject, Size};
 pub use profile::{
     Frame, LiveAllocation, Outstanding, ProcessSnapshot, Profile, RawFrame, Report, Snapshot, Source, StackSnapshot,
+    address_for_lookup,
 };
 pub use selection::{Selection, Sort};
 pub use warning::Warning;

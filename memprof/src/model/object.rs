@@ -22,6 +22,14 @@ pub struct FileIdentity {
     pub inode: u64,
 }
 
+impl FileIdentity {
+    /// The identity in a line of `/proc/PID/maps` or in a perf mmap event; `None` where inode 0 says that no file is
+    /// mapped.
+    pub fn of_mapping(device_major: u32, device_minor: u32, inode: u64) -> Option<Self> {
+        (inode != 0).then_some(Self { device_major, device_minor, inode })
+    }
+}
+
 /// The linker's fingerprint of an ELF file (`.note.gnu.build-id`), printed in hex.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct BuildId(pub Box<[u8]>);

@@ -22,6 +22,15 @@ pub struct RawFrame {
     pub place: Option<(ObjectId, u64)>,
 }
 
+/// Where to look up what a return address (or its offset in a file) belongs to: one byte before it.
+///
+/// A return address is that of the instruction *after* the call. If the call is a function's last instruction, as with
+/// one that never returns, that is already the next function, or no longer mapped; and in any case it may be the next
+/// line. The byte before it is the call's last one.
+pub fn address_for_lookup(return_address: u64) -> u64 {
+    return_address.saturating_sub(1)
+}
+
 /// A function on a named stack.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Frame {

@@ -129,7 +129,7 @@ impl<'a> Session<'a> {
             output: Output::open(options.output.as_deref(), options.format)?,
             signals: Signals::catch().context("cannot catch signals")?,
             recorder: Recorder::new(options.sizes, options.log_programs)?,
-            symbolizer: Symbolizer::new(),
+            symbolizer: Symbolizer::default(),
             reports: 0,
         })
     }

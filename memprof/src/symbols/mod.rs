@@ -1,1 +1,88 @@
-//! To come.
+//! Raw stacks become named ones. The only user of blazesym.
+//!
+//! Names come from the objects' files, which are open, by offset in the file; the process is not asked, and need not
+//! be alive.
+
+mod debug_file;
+mod naming;
+mod origin;
+
+use std::{collections::HashMap, path::PathBuf, rc::Rc, sync::Arc};
+
+use naming::{Named, Names};
+use origin::Origin;
+
+use crate::model::{Frame, Object, ObjectId, ObjectKind, RawFrame};
+
+/// Where distributions put separate debug information.
+const DEBUG_DIRECTORIES: [&str; 1] = ["/usr/lib/debug"];
+
+/// Names frames, each place (object and offset) once.
+#[derive(Debug)]
+pub struct Symbolizer {
+    names: Names,
+    debug_directories: Vec<PathBuf>,
+    origins: HashMap<ObjectId, Origin>,
+    places: HashMap<(ObjectId, u64), Rc<[Named]>>,
+}
+
+impl Default for Symbolizer {
+    fn default() -> Self {
+        Self::new(DEBUG_DIRECTORIES.map(PathBuf::from).into())
+    }
+}
+
+impl Symbolizer {
+    /// A symbolizer that looks for separate debug information beside the objects and in these directories, which are
+    /// laid out as `/usr/lib/debug` is. [`Symbolizer::default`] has that one.
+    pub fn new(debug_directories: Vec<PathBuf>) -> Self {
+        Self {
+            names: Names::new(&debug_directories),
+            debug_directories,
+            origins: HashMap::new(),
+            places: HashMap::new(),
+        }
+    }
+
+    /// The stack with names. A frame into which others were inlined becomes several, innermost first; one that cannot
+    /// be named keeps its module and offset.
+    ///
+    /// `object` tells the object of a number, and `None` if it knows of none.
+    pub fn name(&mut self, frames: Vec<RawFrame>, object: impl Fn(ObjectId) -> Option<Arc<Object>>) -> Vec<Frame> {
+        frames
+            .into_iter()
+            .flat_map(|frame| match frame.place.and_then(|(id, offset)| Some((object(id)?, offset))) {
+                Some((object, offset)) => self.name_place(frame.address, &object, offset),
+                None => vec![Frame { address: frame.address, ..Frame::default() }],
+            })
+            .collect()
+    }
+
+    fn name_place(&mut self, address: u64, object: &Object, offset_in_file: u64) -> Vec<Frame> {
+        let named = self.look_up(object, offset_in_file);
+        let frame = |named: &Named| Frame {
+            function: named.function.clone(),
+            source: named.source.clone(),
+            module: Some(object.path.clone()),
+            build_id: object.build_id.clone(),
+            offset_in_file: (object.kind != ObjectKind::Other).then_some(offset_in_file),
+            address,
+            inlined: named.inlined,
+        };
+        named.iter().map(frame).collect()
+    }
+
+    fn look_up(&mut self, object: &Object, offset_in_file: u64) -> Rc<[Named]> {
+        // An object that could not be opened yet may be, later.
+        if object.file.is_none() {
+            return Rc::new([Named::default()]);
+        }
+        if let Some(known) = self.places.get(&(object.id, offset_in_file)) {
+            return Rc::clone(known);
+        }
+        let origin = self.origins.entry(object.id).or_insert_with(|| Origin::find(object, &self.debug_directories));
+        let named = self.names.of_return_address(origin, offset_in_file);
+        self.places.insert((object.id, offset_in_file), Rc::clone(&named));
+        named
+    }
+}

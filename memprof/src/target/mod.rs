@@ -1,1 +1,16 @@
-//! To come.
+//! A pid or a command becomes its mapped ELF objects, opened while they can be reached.
+
+mod address_space;
+mod error;
+pub mod launch;
+mod maps;
+mod open;
+mod process;
+mod table;
+mod vdso;
+
+pub use address_space::AddressSpace;
+pub use error::{LaunchError, TargetError};
+pub use maps::read_mappings;
+pub use process::{Process, command_name, threads};
+pub use table::ObjectTable;

@@ -1,0 +1,369 @@
+//! What the stages ask of an ELF file, and the only user of the ELF reader: plain data out, nothing borrowed.
+//!
+//! Files are read, not mapped: a file that its owner truncates meanwhile gives an error here, not a `SIGBUS`.
+//! Everything in them is taken for hostile: sizes are checked against the file's before memory is asked for.
+
+use std::{
+    ffi::OsString,
+    fs::File,
+    io,
+    ops::Range,
+    os::unix::{ffi::OsStringExt as _, fs::FileExt as _},
+    path::PathBuf,
+};
+
+use object::{
+    Endianness, Object as _, ObjectSection as _, SectionIndex, elf,
+    read::{
+        ReadCache, ReadCacheOps,
+        elf::{ElfFile64, ProgramHeader as _, SectionHeader as _, Sym as _, SymbolTable},
+    },
+};
+
+use crate::model::BuildId;
+
+/// Larger files are read up to here; their end is out of reach.
+const MOST_BYTES: u64 = 4 << 30;
+
+/// Build ids are 16 or 20 bytes; a linker may be told to write others, within reason.
+const MOST_BUILD_ID_BYTES: usize = 64;
+
+/// No name that is looked for is longer, its version included; a string table without ends must cost nothing.
+const MOST_NAME_BYTES: usize = 128;
+
+/// Why a file could not be read as an ELF file.
+#[derive(Debug, thiserror::Error)]
+pub enum ElfError {
+    /// It is something else.
+    #[error("not an ELF file")]
+    NotElf,
+    /// It is for a 32-bit process.
+    #[error("a 32-bit ELF file, which memprof does not support")]
+    ThirtyTwoBit,
+    /// It is for another processor.
+    #[error("an ELF file for another processor")]
+    OtherProcessor,
+    /// It contradicts itself, or ends early.
+    #[error("a malformed ELF file: {0}")]
+    Malformed(#[from] object::Error),
+    /// It could not be read.
+    #[error("cannot be read: {0}")]
+    Unreadable(#[from] io::Error),
+}
+
+/// A loadable segment: where bytes of the file lie in the object's own addresses (as in its symbol table).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Segment {
+    /// Offsets in the file.
+    pub offsets: Range<u64>,
+    /// Address of the first byte.
+    pub address: u64,
+    /// Whether code runs from it.
+    pub executable: bool,
+}
+
+impl Segment {
+    /// Offset in the file of the byte at `address`, if it is in this segment.
+    pub fn offset_of(&self, address: u64) -> Option<u64> {
+        let distance = address.checked_sub(self.address)?;
+        (distance < self.offsets.end - self.offsets.start).then(|| self.offsets.start + distance)
+    }
+
+    /// Address of the byte at `offset` in the file, if it is in this segment.
+    pub fn address_of(&self, offset: u64) -> Option<u64> {
+        self.offsets.contains(&offset).then(|| self.address.wrapping_add(offset - self.offsets.start))
+    }
+}
+
+/// A function that an object defines for others to call.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Function {
+    /// Its symbol, without the version.
+    pub name: String,
+    /// Its address in the object.
+    pub address: u64,
+    /// Whether the symbol is an indirect function (`STT_GNU_IFUNC`): then the address is that of its resolver.
+    pub indirect: bool,
+}
+
+/// A `.gnu_debuglink`: the name of the file that holds the debug information.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DebugLink {
+    /// Its name, without a directory.
+    pub name: OsString,
+    /// CRC-32 of its content.
+    pub checksum: u32,
+}
+
+/// Whether the file begins as a 32-bit ELF file does. Anything that cannot be read does not.
+pub fn is_32_bit(file: &File) -> bool {
+    matches!(check_identification(file), Err(ElfError::ThirtyTwoBit))
+}
+
+/// The build id; `None` if there is none, or it is of no sensible length, or the file is no readable ELF file.
+pub fn build_id(file: &File) -> Option<BuildId> {
+    with_elf(file, |elf| {
+        let id = elf.build_id()?.filter(|id| !id.is_empty() && id.len() <= MOST_BUILD_ID_BYTES);
+        Ok(id.map(|id| BuildId(id.into())))
+    })
+    .ok()?
+}
+
+/// The program interpreter (dynamic loader) that an executable asks for; `None` for a static one, or a library.
+///
+/// # Errors
+/// Where the file cannot be read as an ELF file.
+pub fn interpreter(file: &File) -> Result<Option<PathBuf>, ElfError> {
+    with_elf(file, |elf| {
+        for header in elf.elf_program_headers() {
+            if let Some(path) = header.interpreter(elf.endian(), elf.data())? {
+                return Ok(Some(OsString::from_vec(path.to_vec()).into()));
+            }
+        }
+        Ok(None)
+    })
+}
+
+/// The loadable segments, those without bytes in the file left out.
+///
+/// # Errors
+/// Where the file cannot be read as an ELF file.
+pub fn segments(file: &File) -> Result<Vec<Segment>, ElfError> {
+    with_elf(file, |elf| {
+        let endian = elf.endian();
+        let headers = elf.elf_program_headers().iter().filter(|header| header.p_type(endian) == elf::PT_LOAD);
+        Ok(headers
+            .filter_map(|header| {
+                let offset = header.p_offset(endian);
+                Some(Segment {
+                    offsets: offset..offset.checked_add(header.p_filesz(endian))?,
+                    address: header.p_vaddr(endian),
+                    executable: header.p_flags(endian).contains(elf::PF_X),
+                })
+            })
+            .collect())
+    })
+}
+
+/// The functions among `names` that the object defines, from both of its symbol tables, each once.
+///
+/// What it merely imports is not defined by it, even where a non-PIE executable gives the import the address of its PLT
+/// stub. Symbols of local binding are left out too: `static void free(…)` is somebody's own function.
+///
+/// # Errors
+/// Where the file cannot be read as an ELF file.
+pub fn defined_functions(file: &File, names: &[&str]) -> Result<Vec<Function>, ElfError> {
+    with_elf(file, |elf| {
+        let mut functions = Vec::new();
+        for table in [elf.elf_dynamic_symbol_table(), elf.elf_symbol_table()] {
+            add_functions(elf, table, names, &mut functions)?;
+        }
+        Ok(functions)
+    })
+}
+
+/// Whether the object is glibc's dynamic loader, which alone defines `_rtld_global`. (musl's loader is its libc.)
+///
+/// # Errors
+/// Where the file cannot be read as an ELF file.
+pub fn is_glibc_loader(file: &File) -> Result<bool, ElfError> {
+    with_elf(file, |elf| {
+        let table = elf.elf_dynamic_symbol_table();
+        let names = symbol_names(elf, table)?;
+        Ok(table.iter().any(|symbol| {
+            !symbol.is_undefined(elf.endian())
+                && name_at(names, symbol.st_name(elf.endian())) == Some(b"_rtld_global".as_slice())
+        }))
+    })
+}
+
+/// Whether the file itself holds debug information (line tables).
+///
+/// # Errors
+/// Where the file cannot be read as an ELF file.
+pub fn has_debug_information(file: &File) -> Result<bool, ElfError> {
+    with_elf(file, |elf| {
+        let names = [".debug_line", ".zdebug_line"];
+        Ok(names.iter().filter_map(|name| elf.section_by_name(name)).any(|section| section.size() > 0))
+    })
+}
+
+/// The separate file that holds the debug information, if the file names one. A name with a directory is none.
+///
+/// # Errors
+/// Where the file cannot be read as an ELF file.
+pub fn debug_link(file: &File) -> Result<Option<DebugLink>, ElfError> {
+    with_elf(file, |elf| {
+        let link = elf.gnu_debuglink()?;
+        Ok(link
+            .filter(|(name, _)| !name.is_empty() && !name.contains(&b'/') && *name != b"..")
+            .map(|(name, checksum)| DebugLink { name: OsString::from_vec(name.to_vec()), checksum }))
+    })
+}
+
+type Data<'data> = &'data ReadCache<Contents<'data>>;
+type Elf<'data> = ElfFile64<'data, Endianness, Data<'data>>;
+type Symbols<'data> = SymbolTable<'data, elf::FileHeader64<Endianness>, Data<'data>>;
+
+fn with_elf<T>(file: &File, ask: impl FnOnce(&Elf<'_>) -> Result<T, ElfError>) -> Result<T, ElfError> {
+    check_identification(file)?;
+    let cache = ReadCache::new(Contents { file, position: 0 });
+    let elf = Elf::parse(&cache)?;
+    ask(&elf)
+}
+
+/// Checks the class and the machine, which stand at the same places in every ELF file.
+fn check_identification(file: &File) -> Result<(), ElfError> {
+    let mut start = [0; 20];
+    let length = file.read_at(&mut start, 0)?;
+    if length < start.len() || !start.starts_with(&elf::ELFMAG) {
+        return Err(ElfError::NotElf);
+    }
+    if start[4] == elf::ELFCLASS32.0 {
+        return Err(ElfError::ThirtyTwoBit);
+    }
+    let machine = u16::from_le_bytes([start[18], start[19]]);
+    if machine == own_machine() { Ok(()) } else { Err(ElfError::OtherProcessor) }
+}
+
+fn own_machine() -> u16 {
+    if cfg!(target_arch = "aarch64") { elf::EM_AARCH64.0 } else { elf::EM_X86_64.0 }
+}
+
+fn add_functions<'data>(
+    elf: &Elf<'data>,
+    table: &Symbols<'data>,
+    wanted: &[&str],
+    functions: &mut Vec<Function>,
+) -> Result<(), ElfError> {
+    let names = symbol_names(elf, table)?;
+    let endian = elf.endian();
+    for symbol in table.iter().filter(|symbol| !symbol.is_undefined(endian) && !symbol.is_local()) {
+        let indirect = symbol.st_type() == elf::STT_GNU_IFUNC;
+        if !indirect && symbol.st_type() != elf::STT_FUNC {
+            continue;
+        }
+        let Some(name) = name_at(names, symbol.st_name(endian)).and_then(|name| find_name(name, wanted)) else {
+            continue;
+        };
+        let function = Function { name: name.to_owned(), address: symbol.st_value(endian), indirect };
+        if !functions.contains(&function) {
+            functions.push(function);
+        }
+    }
+    Ok(())
+}
+
+/// Which of `wanted` a symbol is, its version (`@GLIBC_2.2.5`, `@@GLIBC_2.2.5`) left aside.
+fn find_name<'a>(symbol: &[u8], wanted: &[&'a str]) -> Option<&'a str> {
+    let name = symbol.split(|byte| *byte == b'@').next()?;
+    wanted.iter().find(|wanted| wanted.as_bytes() == name).copied()
+}
+
+/// All names of a symbol table, read at once: one read for each symbol would take seconds on a large program.
+fn symbol_names<'data>(elf: &Elf<'data>, table: &Symbols<'data>) -> Result<&'data [u8], ElfError> {
+    if table.string_section() == SectionIndex(0) {
+        return Ok(&[]);
+    }
+    let section = elf.elf_section_table().section(table.string_section())?;
+    Ok(section.data(elf.endian(), elf.data())?)
+}
+
+/// The beginning of the name at `offset`, all of it if it is one of those that are looked for.
+fn name_at(names: &[u8], offset: u32) -> Option<&[u8]> {
+    let names = names.get(offset as usize..)?;
+    names.get(..MOST_NAME_BYTES).unwrap_or(names).split(|byte| *byte == 0).next()
+}
+
+/// The bytes of a file, read without moving the position that all users of the descriptor share.
+struct Contents<'file> {
+    file: &'file File,
+    position: u64,
+}
+
+impl ReadCacheOps for Contents<'_> {
+    fn len(&mut self) -> Result<u64, ()> {
+        Ok(self.file.metadata().map_err(|_| ())?.len().min(MOST_BYTES))
+    }
+
+    fn seek(&mut self, position: u64) -> Result<u64, ()> {
+        self.position = position;
+        Ok(position)
+    }
+
+    fn read(&mut self, buffer: &mut [u8]) -> Result<usize, ()> {
+        let count = self.file.read_at(buffer, self.position).map_err(|_| ())?;
+        self.position += count as u64;
+        Ok(count)
+    }
+
+    fn read_exact(&mut self, buffer: &mut [u8]) -> Result<(), ()> {
+        self.file.read_exact_at(buffer, self.position).map_err(|_| ())?;
+        self.position += buffer.len() as u64;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a failed step is a failed test")]
+
+    use std::io::Write as _;
+
+    use super::*;
+
+    fn file_of(content: &[u8]) -> File {
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(content).unwrap();
+        file
+    }
+
+    #[test]
+    fn what_is_no_elf_file_is_said_to_be_none() {
+        for content in [b"".as_slice(), b"\x7fELF", b"#!/bin/sh\necho a script\n", &[0; 4096]] {
+            assert!(matches!(segments(&file_of(content)), Err(ElfError::NotElf)));
+            assert_eq!(build_id(&file_of(content)), None);
+        }
+    }
+
+    #[test]
+    fn a_32_bit_file_is_recognised_by_its_class() {
+        let mut header = [0; 64];
+        header[..5].copy_from_slice(b"\x7fELF\x01");
+        assert!(is_32_bit(&file_of(&header)));
+        assert!(!is_32_bit(&File::open("/proc/self/exe").unwrap()));
+    }
+
+    #[test]
+    fn this_program_is_a_dynamic_executable_with_code() {
+        let file = File::open("/proc/self/exe").unwrap();
+        assert!(interpreter(&file).unwrap().unwrap().is_absolute());
+        assert_eq!(segments(&file).unwrap().iter().filter(|segment| segment.executable).count(), 1);
+    }
+
+    #[test]
+    fn every_truncation_of_a_program_is_an_error_or_an_answer() {
+        let whole = std::fs::read("/bin/true").unwrap();
+        for length in (0..whole.len()).step_by(97) {
+            let file = file_of(&whole[..length]);
+            let _ = (segments(&file), interpreter(&file), build_id(&file), debug_link(&file));
+            let _ = (defined_functions(&file, &["malloc"]), is_glibc_loader(&file), has_debug_information(&file));
+        }
+    }
+
+    #[test]
+    fn offsets_and_addresses_convert_within_the_segment_only() {
+        let segment = Segment { offsets: 0x1000..0x2000, address: 0x40_1000, executable: true };
+        assert_eq!(segment.offset_of(0x40_1234), Some(0x1234));
+        assert_eq!(segment.offset_of(0x40_2000), None);
+        assert_eq!(segment.offset_of(0x40_0fff), None);
+        assert_eq!(segment.address_of(0x1234), Some(0x40_1234));
+        assert_eq!(segment.address_of(0x2000), None);
+    }
+
+    #[test]
+    fn versions_are_no_part_of_a_name() {
+        assert_eq!(find_name(b"memalign@@GLIBC_2.2.5", &["malloc", "memalign"]), Some("memalign"));
+        assert_eq!(find_name(b"malloc_trim", &["malloc"]), None);
+    }
+}

@@ -1,0 +1,54 @@
+//! Opening files that a stranger names: a profiled process chooses what lies at a path, so nothing but regular files is
+//! ever opened for reading. A FIFO would block the reader, a device might act on being opened.
+
+use std::{fs::File, io, path::Path};
+
+use rustix::fs::{FileType, Mode, OFlags, fstat, open};
+
+/// Opens the regular file at `path`, following symbolic links.
+///
+/// # Errors
+/// Those of `open(2)`, and [`io::ErrorKind::InvalidInput`] for anything that is not a regular file.
+pub fn open_regular(path: &Path) -> io::Result<File> {
+    // `O_PATH` touches nothing but the name, and what was checked is then opened by descriptor: no race with a rename.
+    let place = open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
+    if FileType::from_raw_mode(fstat(&place)?.st_mode) != FileType::RegularFile {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
+    }
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
+    Ok(open(descriptor_path(&place), flags, Mode::empty())?.into())
+}
+
+/// The path by which this process reaches an open file, whatever has become of its name.
+pub fn descriptor_path(file: &impl std::os::fd::AsRawFd) -> std::path::PathBuf {
+    Path::new("/proc/self/fd").join(file.as_raw_fd().to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a failed step is a failed test")]
+
+    use std::io::Read as _;
+
+    use super::*;
+
+    #[test]
+    fn a_regular_file_is_opened() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("file");
+        std::fs::write(&path, "content").unwrap();
+        let mut content = String::new();
+        open_regular(&path).unwrap().read_to_string(&mut content).unwrap();
+        assert_eq!(content, "content");
+    }
+
+    #[test]
+    fn fifos_devices_and_directories_are_refused_without_blocking() {
+        let directory = tempfile::tempdir().unwrap();
+        let fifo = directory.path().join("fifo");
+        rustix::fs::mknodat(rustix::fs::CWD, &fifo, FileType::Fifo, Mode::RUSR, 0).unwrap();
+        for path in [fifo.as_path(), Path::new("/dev/zero"), directory.path()] {
+            assert_eq!(open_regular(path).unwrap_err().kind(), io::ErrorKind::InvalidInput, "{}", path.display());
+        }
+    }
+}

@@ -1,0 +1,65 @@
+//! Reaches the very file that a process has mapped, in whatever mount namespace, even if it has no name any more.
+
+use std::{
+    fs::File,
+    io,
+    path::{Path, PathBuf},
+};
+
+use rustix::fs::{fstat, major, minor};
+
+use super::{maps::without_deletion_mark, process::threads};
+use crate::{
+    model::{FileIdentity, MappingEvent},
+    regular_file::open_regular,
+};
+
+/// Opens the mapped file, by the first of these ways that works:
+///
+/// 1. `/proc/PID/map_files`, of the process or, if its first thread has exited, of another one. The link *is* the
+///    mapped file, so it is believed without a check. (A check would go wrong on btrfs and overlayfs, where `fstat`
+///    tells another device than the mapping.)
+/// 2. the path, as the process sees it;
+/// 3. the path, as we see it, for a process that is gone.
+///
+/// The latter two count only if device and inode are those of the mapping.
+///
+/// # Errors
+/// Those of the last way tried.
+pub(super) fn open_mapped(event: &MappingEvent, identity: FileIdentity) -> io::Result<File> {
+    let addresses = format!("{:x}-{:x}", event.addresses.start, event.addresses.end);
+    let link = |thread: u32| PathBuf::from(format!("/proc/{thread}/map_files/{addresses}"));
+    let path = without_deletion_mark(&event.path);
+    open_regular(&link(event.pid))
+        .or_else(|error| {
+            threads(event.pid)
+                .find(|thread| *thread != event.pid)
+                .map_or(Err(error), |other| open_regular(&link(other)))
+        })
+        .or_else(|_| open_identical(&in_root_of(event.pid, &path), identity))
+        .or_else(|_| open_identical(&path, identity))
+}
+
+/// The path of a process's file, as we reach it while the process lives.
+fn in_root_of(pid: u32, path: &Path) -> PathBuf {
+    let below_root = path.strip_prefix("/").unwrap_or(path);
+    PathBuf::from(format!("/proc/{pid}/root")).join(below_root)
+}
+
+fn open_identical(path: &Path, identity: FileIdentity) -> io::Result<File> {
+    let file = open_regular(path)?;
+    if identity_of(&file)? == identity {
+        Ok(file)
+    } else {
+        Err(io::Error::new(io::ErrorKind::NotFound, "another file has that name now"))
+    }
+}
+
+/// The identity of an open file, as `fstat` tells it.
+///
+/// # Errors
+/// Those of `fstat(2)`.
+pub(super) fn identity_of(file: &File) -> io::Result<FileIdentity> {
+    let stat = fstat(file)?;
+    Ok(FileIdentity { device_major: major(stat.st_dev), device_minor: minor(stat.st_dev), inode: stat.st_ino })
+}
