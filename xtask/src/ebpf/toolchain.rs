@@ -12,7 +12,7 @@ use crate::process::{cargo, is_on_path, output, root, run_quietly};
 
 pub(super) const TARGET: &str = "bpfel-unknown-none";
 
-/// The compiler's flags. Those that name folders of this machine come on top: [`remapped_paths`].
+/// The compiler's flags. Those that name folders of this machine come on top, see [`Toolchain::remapped_paths`].
 pub(super) const FLAGS: [&str; 4] =
     ["--cfg=bpf_target_arch=\"x86_64\"", "-Cdebuginfo=2", "-Clinker=bpf-linker", "-Clink-arg=--btf"];
 
