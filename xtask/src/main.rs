@@ -1,1 +1,50 @@
-fn main() {}
+//! What a developer or a CI machine runs: `cargo xtask <COMMAND>`.
+
+mod check;
+mod demo;
+mod ebpf;
+mod layering;
+mod process;
+mod setup;
+mod test;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+/// Builds, checks and shows memprof
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+enum Task {
+    /// Show the main job on a leaking program, launched and attached to
+    Demo,
+    /// Install what the tests need, then run them all; the live tests run as root, through sudo if need be
+    Test(test::Arguments),
+    /// The gate: everything that must hold before a change goes in, cheap checks first
+    Check,
+    /// Rebuild the BPF object that memprof embeds
+    Ebpf(ebpf::Arguments),
+    /// Install the packages that the tests, or with --ebpf the BPF build, need
+    Setup(setup::Arguments),
+    /// Run a test executable, as root if it is a live one (cargo calls this)
+    #[command(hide = true)]
+    RunTest(test::Executable),
+}
+
+fn main() -> ExitCode {
+    let result = match Task::parse() {
+        Task::Demo => demo::run(),
+        Task::Test(arguments) => test::run(&arguments),
+        Task::Check => check::run(),
+        Task::Ebpf(arguments) => ebpf::run(&arguments),
+        Task::Setup(arguments) => setup::run(&arguments),
+        Task::RunTest(executable) => test::run_executable(&executable),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,140 @@
+//! The packages that the tests and the BPF build need, and how to install those that are missing.
+
+use std::{path::Path, process::Command};
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::process::{self, cargo, is_on_path, output, privileged};
+
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    /// Also what `cargo xtask ebpf` needs: Debian's Rust for BPF, its LLVM, and bpf-linker
+    #[arg(long)]
+    ebpf: bool,
+}
+
+/// A Debian package, and what shows elsewhere that it, or its like, is installed.
+struct Package {
+    name: &'static str,
+    /// A command on the PATH, or an absolute path.
+    proof: &'static str,
+}
+
+const fn package(name: &'static str, proof: &'static str) -> Package {
+    Package { name, proof }
+}
+
+/// What the tests run or compile with.
+const FOR_TESTS: &[Package] = &[
+    package("gcc", "gcc"),
+    package("g++", "g++"),
+    package("libc6-dev", "/usr/include/stdlib.h"),
+    package("binutils", "readelf"),
+    package("gdb", "gdb"),
+    package("valgrind", "valgrind"),
+    // valgrind wants the symbols of the dynamic linker.
+    package("libc6-dbg", "/usr/lib/debug"),
+    package("sqlite3", "sqlite3"),
+    package("libxml2-utils", "xmllint"),
+    package("perl", "perl"),
+    package("redis-server", "redis-server"),
+    package("python3", "python3"),
+];
+
+/// What compiles the BPF crate on Debian, where rustup's nightly need not be.
+const FOR_EBPF: &[Package] = &[
+    package("rustc-web", "/usr/bin/rustc"),
+    package("libstd-rust-web-dev-bpf", "/usr/lib/rustlib/bpfel-unknown-none"),
+    package("rust-web-clippy", "/usr/bin/clippy-driver"),
+    package("llvm-22-dev", "/usr/lib/llvm-22/lib/cmake/llvm/LLVMConfig.cmake"),
+    package("libpolly-22-dev", "/usr/lib/llvm-22/lib/libPolly.a"),
+    package("zlib1g-dev", "/usr/include/zlib.h"),
+    package("libzstd-dev", "/usr/include/zstd.h"),
+];
+
+/// Of bpf-linker, which cargo installs.
+const BPF_LINKER_VERSION: &str = "0.13.0";
+
+pub(crate) fn run(arguments: &Arguments) -> Result<()> {
+    install(FOR_TESTS)?;
+    if arguments.ebpf {
+        install(FOR_EBPF).context(
+            "on another distribution use rustup: `rustup toolchain install nightly --component rust-src` and \
+             `cargo install bpf-linker`",
+        )?;
+        install_bpf_linker()?;
+    }
+    Ok(())
+}
+
+/// Installs what the tests need.
+pub(crate) fn install_for_tests() -> Result<()> {
+    install(FOR_TESTS)
+}
+
+fn install(packages: &[Package]) -> Result<()> {
+    let debian = is_debian();
+    let missing: Vec<&str> =
+        packages.iter().filter(|package| !package.is_installed(debian)).map(|package| package.name).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    if !debian {
+        bail!("please install what these Debian packages hold, and run this again: {}", missing.join(" "));
+    }
+    install_with_apt(&missing)
+}
+
+impl Package {
+    fn is_installed(&self, debian: bool) -> bool {
+        if debian {
+            let mut query = Command::new("dpkg-query");
+            query.args(["--show", "--showformat=${db:Status-Status}", self.name]);
+            return output(&mut query).is_ok_and(|status| status == "installed");
+        }
+        if self.proof.starts_with('/') { Path::new(self.proof).exists() } else { is_on_path(self.proof) }
+    }
+}
+
+/// Debian and what derives from it.
+fn is_debian() -> bool {
+    is_on_path("apt-get") && is_on_path("dpkg-query") && Path::new("/etc/debian_version").exists()
+}
+
+fn install_with_apt(missing: &[&str]) -> Result<()> {
+    if !apt_knows(missing) {
+        process::run(apt_get()?.arg("update"))?;
+    }
+    if install_known(missing).is_ok() {
+        return Ok(());
+    }
+    // The lists can name versions that the mirror no longer has.
+    process::run(apt_get()?.arg("update"))?;
+    install_known(missing)
+}
+
+fn install_known(packages: &[&str]) -> Result<()> {
+    process::run(apt_get()?.args(["install", "--yes", "--no-install-recommends"]).args(packages))
+}
+
+fn apt_knows(packages: &[&str]) -> bool {
+    output(Command::new("apt-cache").arg("show").args(packages)).is_ok()
+}
+
+fn apt_get() -> Result<Command> {
+    let mut command = privileged("env")?;
+    command.args(["DEBIAN_FRONTEND=noninteractive", "apt-get", "--quiet"]);
+    Ok(command)
+}
+
+fn install_bpf_linker() -> Result<()> {
+    if is_on_path("bpf-linker") {
+        return Ok(());
+    }
+    process::run(
+        cargo()
+            .args(["install", "bpf-linker", "--version", BPF_LINKER_VERSION])
+            .args(["--no-default-features", "--features", "llvm-22"])
+            .env("LLVM_PREFIX", "/usr/lib/llvm-22"),
+    )
+}
