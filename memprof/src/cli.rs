@@ -153,8 +153,7 @@ impl Record {
             show_allocations: self.show_allocations,
         };
         let default_interval = self.command.is_empty().then_some(Duration::from_secs(5));
-        let whom =
-            if self.command.is_empty() { Whom::Processes(self.pid) } else { Whom::Command(self.command) };
+        let whom = if self.command.is_empty() { Whom::Processes(self.pid) } else { Whom::Command(self.command) };
         let options = Options {
             interval: self.interval.or(default_interval),
             count: self.count,

@@ -1,6 +1,6 @@
 //! Probes: which program serves which behaviour, and in which order they go in and out.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, thread::JoinHandle};
 
 use aya::{
     Ebpf,
@@ -67,19 +67,22 @@ pub(super) struct Probes {
     sites: Array<MapData, Site>,
     numbers: HashMap<(ObjectId, u64), u32>,
     targets: HashMap<TargetId, Attached>,
+    detaching: Vec<JoinHandle<()>>,
 }
 
 /// The probes of one target.
 #[derive(Debug, Default)]
 struct Attached {
     sites: Vec<(ObjectId, u64)>,
-    // In the order of attaching; detached from the back.
     links: Vec<UProbeLink>,
 }
 
-impl Drop for Attached {
+impl Drop for Probes {
     fn drop(&mut self) {
-        while self.links.pop().is_some() {}
+        self.targets.clear();
+        for detaching in self.detaching.drain(..) {
+            let _ = detaching.join();
+        }
     }
 }
 
@@ -90,7 +93,7 @@ impl Probes {
             program::<UProbe>(bpf, name)?.load().map_err(failed)?;
         }
         let sites = take(bpf, "SITES")?.try_into()?;
-        Ok(Self { sites, numbers: HashMap::new(), targets: HashMap::new() })
+        Ok(Self { sites, numbers: HashMap::new(), targets: HashMap::new(), detaching: Vec::new() })
     }
 
     /// Attaches what of `plan` is not attached yet.
@@ -116,9 +119,12 @@ impl Probes {
         Ok(())
     }
 
-    /// Detaches all probes of a target, entries first.
+    /// Detaches all probes of a target, elsewhere: each takes a grace period of the kernel's, about 0.1 s, and the kernel
+    /// does one after the other (`event_mutex` in kernel/trace/trace_event_perf.c).
     pub(super) fn detach(&mut self, target: TargetId) {
-        self.targets.remove(&target);
+        let Some(attached) = self.targets.remove(&target) else { return };
+        self.detaching.retain(|detaching| !detaching.is_finished());
+        self.detaching.push(std::thread::spawn(|| drop(attached)));
     }
 
     fn number(&mut self, site: &ProbeSite) -> Result<u32, KernelError> {

@@ -99,9 +99,8 @@ impl<K: Pod, V: Pod> BatchMap<K, V> {
         batch.values = values.as_mut_ptr() as u64;
         batch.count = keys.len() as u32;
         // SAFETY: the buffers hold `count` elements each, of the map's key and value sizes, and outlive the call.
-        let result = unsafe {
-            libc::syscall(libc::SYS_bpf, command as libc::c_long, &raw mut attr, size_of::<bpf_attr>())
-        };
+        let result =
+            unsafe { libc::syscall(libc::SYS_bpf, command as libc::c_long, &raw mut attr, size_of::<bpf_attr>()) };
         let is_last = match result {
             0 => false,
             _ => match io::Error::last_os_error() {

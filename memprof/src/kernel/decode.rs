@@ -31,12 +31,8 @@ pub(super) fn record(bytes: &[u8]) -> Option<Event> {
 
 /// A nursery element.
 pub(super) fn allocation(key: NurseryKey, entry: NurseryEntry) -> (ImageId, Allocation) {
-    let allocation = Allocation {
-        address: key.address,
-        size: entry.size,
-        stack: StackId(entry.stack),
-        time: Timestamp(entry.time),
-    };
+    let allocation =
+        Allocation { address: key.address, size: entry.size, stack: StackId(entry.stack), time: Timestamp(entry.time) };
     (ImageId(key.image), allocation)
 }
 

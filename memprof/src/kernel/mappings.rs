@@ -7,7 +7,8 @@ use std::{io, os::unix::ffi::OsStrExt as _, path::PathBuf, task::Poll};
 use perf_event::{
     Builder, Clock, SampleFlag, Sampler,
     data::{
-        Comm, Lost, Mmap2, RecordMetadata, Visitor, endian::Native,
+        Comm, Lost, Mmap2, RecordMetadata, Visitor,
+        endian::Native,
         parse::{ParseConfig, Parser},
     },
     events::Software,

@@ -29,9 +29,7 @@ pub use self::{
     load::Sizes,
     support::{Check, Outcome, checks, require},
 };
-use crate::model::{
-    Allocation, AttachPlan, Event, ImageId, Losses, MappingNotice, Object, ObjectId, StackId, Totals,
-};
+use crate::model::{Allocation, AttachPlan, Event, ImageId, Losses, MappingNotice, Object, ObjectId, StackId, Totals};
 
 /// Why the kernel side failed.
 #[derive(Debug, thiserror::Error)]
@@ -98,7 +96,7 @@ impl Kernel {
         Ok(ImageId(image))
     }
 
-    /// Ends following a process, which may be gone: its pid can be another's from now on.
+    /// Ends following a process that is gone: its pid can be another's from now on.
     pub fn untrack(&mut self, target: TargetId, pid: u32) {
         self.probes.detach(target);
         // An error means that the programs saw the pid reused, and have removed it.
@@ -117,7 +115,7 @@ impl Kernel {
         self.probes.attach(&mut self.bpf, target, thread, plan, object)
     }
 
-    /// Detaches all probes of a target.
+    /// Detaches all probes of a target. Returns before it is done.
     pub fn detach(&mut self, target: TargetId) {
         self.probes.detach(target);
     }

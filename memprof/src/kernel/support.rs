@@ -75,11 +75,8 @@ fn kernel_version() -> Check {
 
 fn judge_version(version: KernelVersion) -> Check {
     let found = format!("Linux {}.{}", version.major, version.minor);
-    let outcome = if version >= OLDEST {
-        Outcome::Good
-    } else {
-        Outcome::Bad("memprof needs Linux 5.15 or newer".into())
-    };
+    let outcome =
+        if version >= OLDEST { Outcome::Good } else { Outcome::Bad("memprof needs Linux 5.15 or newer".into()) };
     Check::new("kernel", found, outcome)
 }
 

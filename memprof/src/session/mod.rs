@@ -80,7 +80,7 @@ async fn wait_for(launched: &mut Launched, signals: &mut Signals) -> anyhow::Res
     loop {
         tokio::select! {
             ready = exit.readable() => {
-                ready.context("epoll")?;
+                ready.context("epoll")?.retain_ready();
                 return launched.wait();
             }
             asked = signals.next() => pass_on(asked, launched),

@@ -71,6 +71,9 @@ impl Recorder {
 
     /// Attaches to a running process. An error if it cannot be profiled, and says why.
     pub(super) fn attach(&mut self, pid: u32) -> anyhow::Result<()> {
+        if pid == std::process::id() {
+            bail!("process {pid} is memprof itself, which it does not profile");
+        }
         let exit = exit_watch(pid)?;
         let process = Process::find(pid)?;
         let space = AddressSpace::read(process.thread, now(), &mut self.objects)?;
@@ -81,9 +84,11 @@ impl Recorder {
         let attached = self.probe_new_objects(index);
         // A process that ends meanwhile has no thread left to attach to, or no mappings to search.
         Process::find(pid).with_context(|| format!("process {pid} ended while memprof attached to it"))?;
-        if attached? == 0 {
+        let functions = attached?;
+        if functions == 0 {
             bail!("{}", self.no_allocator_in(index));
         }
+        log::info!("attached to process {pid} ({}): {functions} functions", self.processes[index].command);
         Ok(())
     }
 
@@ -287,7 +292,10 @@ impl Recorder {
             match self.probe_new_objects(index) {
                 Ok(0) => {}
                 Ok(_) if has_replaced_program => {
-                    self.warn(Warning::ProbesInterrupted { pid, cause: "it executed a program with another allocator" });
+                    self.warn(Warning::ProbesInterrupted {
+                        pid,
+                        cause: "it executed a program with another allocator",
+                    });
                 }
                 Ok(sites) => log::info!("process {pid} has mapped {sites} more allocator functions"),
                 Err(error) => self.tolerate_if_ended(index, error)?,
@@ -374,7 +382,8 @@ impl Recorder {
 
     fn no_allocator_in(&self, index: usize) -> String {
         let process = &self.processes[index];
-        let searched = process.planned.iter().filter_map(|object| self.plans.get(object)).flat_map(|plan| &plan.searched);
+        let searched =
+            process.planned.iter().filter_map(|object| self.plans.get(object)).flat_map(|plan| &plan.searched);
         let mut searched: Vec<_> = searched.map(ToString::to_string).collect();
         searched.sort();
         format!(

@@ -13,8 +13,8 @@ use crate::process::{cargo, is_on_path, output, root, run_quietly};
 pub(super) const TARGET: &str = "bpfel-unknown-none";
 
 /// The compiler's flags. Those that name folders of this machine come on top, see [`Toolchain::remapped_paths`].
-pub(super) const FLAGS: [&str; 4] =
-    ["--cfg=bpf_target_arch=\"x86_64\"", "-Cdebuginfo=2", "-Clinker=bpf-linker", "-Clink-arg=--btf"];
+pub(super) const FLAGS: [&str; 5] =
+    ["--cfg=bpf_target_arch=\"x86_64\"", "-Ctarget-cpu=v3", "-Cdebuginfo=2", "-Clinker=bpf-linker", "-Clink-arg=--btf"];
 
 /// Called in the compiler's place: it keeps the checkout's folder out of the names of functions.
 const RUSTC_WRAPPER: &str = "xtask/src/ebpf/rustc-wrapper.sh";

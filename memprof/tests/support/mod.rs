@@ -1,0 +1,289 @@
+//! What live tests share: programs compiled on the spot, memprof run on them, and its JSON taken apart.
+#![allow(dead_code, reason = "each test executable uses its part")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a failed step is a failed test")]
+
+use std::{
+    ffi::OsStr,
+    fs,
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Output, Stdio},
+    time::{Duration, Instant},
+};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// Longest time that anything here may take.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The memprof to test: the release build where `cargo xtask test` has made one.
+pub fn memprof() -> Command {
+    let path = std::env::var_os("MEMPROF_RELEASE").unwrap_or_else(|| env!("CARGO_BIN_EXE_memprof").into());
+    Command::new(path)
+}
+
+/// A program that was compiled for a test, in a folder that goes with it.
+pub struct Program {
+    folder: TempDir,
+    path: PathBuf,
+}
+
+impl Program {
+    /// `gcc -g FLAGS`
+    pub fn c(source: &str, flags: &[&str]) -> Self {
+        Self::compiled("gcc", "program.c", source, &[&["-g"], flags].concat())
+    }
+
+    /// `g++ -g FLAGS`
+    pub fn cpp(source: &str, flags: &[&str]) -> Self {
+        Self::compiled("g++", "program.cc", source, &[&["-g"], flags].concat())
+    }
+
+    /// `rustc -g FLAGS`
+    pub fn rust(source: &str, flags: &[&str]) -> Self {
+        Self::compiled("rustc", "program.rs", source, &[&["-g"], flags].concat())
+    }
+
+    fn compiled(compiler: &str, file: &str, source: &str, flags: &[&str]) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join(file), source).unwrap();
+        let mut command = Command::new(compiler);
+        let output = command.args([file, "-o", "program"]).args(flags).current_dir(folder.path()).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let path = folder.path().join("program");
+        Self { folder, path }
+    }
+
+    /// The executable.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The folder it is in, for what else a test writes.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// The line of the source, from 1, that contains `mark`, which must be one line only.
+    pub fn line(&self, mark: &str) -> u32 {
+        let file = ["program.c", "program.cc", "program.rs"].map(|name| self.folder().join(name));
+        let source = fs::read_to_string(file.iter().find(|file| file.exists()).unwrap()).unwrap();
+        let lines: Vec<_> = source.lines().enumerate().filter(|(_, line)| line.contains(mark)).collect();
+        assert_eq!(lines.len(), 1, "lines with {mark:?}: {lines:?}");
+        lines[0].0 as u32 + 1
+    }
+}
+
+/// What memprof said in one run.
+#[derive(Debug)]
+pub struct Run {
+    pub status: ExitStatus,
+    pub stderr: String,
+    pub reports: Vec<Report>,
+}
+
+impl Run {
+    fn of(output: Output) -> Self {
+        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+        let stdout = String::from_utf8(output.stdout).unwrap();
+        let reports = stdout.lines().filter(|line| line.starts_with("{\"schema\"")).map(Report::parse).collect();
+        Self { status: output.status, stderr, reports }
+    }
+
+    /// The last report.
+    pub fn last(&self) -> &Report {
+        self.reports.last().unwrap_or_else(|| panic!("no report; standard error: {}", self.stderr))
+    }
+}
+
+/// `memprof OPTIONS --format json --top 0 -- COMMAND`, with what the command printed dropped.
+pub fn launch(options: &[&str], command: &[impl AsRef<OsStr>]) -> Run {
+    let mut memprof = memprof();
+    memprof.args(["--format", "json", "--top", "0"]).args(options).arg("--").args(command);
+    Run::of(memprof.stdin(Stdio::null()).output().unwrap())
+}
+
+/// `memprof --pid PID OPTIONS --format json --top 0`, started and not waited for.
+pub fn attach(pid: u32, options: &[&str]) -> Attached {
+    let mut memprof = memprof();
+    memprof.args(["--format", "json", "--top", "0", "--verbose", "--pid", &pid.to_string()]).args(options);
+    let child = memprof.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    Attached { child }
+}
+
+/// A memprof that runs.
+pub struct Attached {
+    child: Child,
+}
+
+impl Attached {
+    /// Waits until its probes are in: it says so on standard error.
+    pub fn ready(&mut self) {
+        use std::io::{BufRead as _, BufReader};
+        let stderr = self.child.stderr.take().unwrap();
+        let mut lines = BufReader::new(stderr);
+        let mut line = String::new();
+        while lines.read_line(&mut line).unwrap() > 0 {
+            if line.contains("attached to process") {
+                break;
+            }
+            line.clear();
+        }
+        // Nobody must be stopped by a full pipe.
+        std::thread::spawn(move || lines.lines().for_each(drop));
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub fn signal(&self, name: &str) {
+        signal(self.child.id(), name);
+    }
+
+    /// Waits for its end.
+    pub fn wait(self) -> Run {
+        Run::of(self.child.wait_with_output().unwrap())
+    }
+
+    /// Ctrl-C, and what it said.
+    pub fn interrupt(self) -> Run {
+        self.signal("INT");
+        self.wait()
+    }
+}
+
+/// `kill -NAME PID`
+pub fn signal(pid: u32, name: &str) {
+    let status = Command::new("kill").args([&format!("-{name}"), &pid.to_string()]).status().unwrap();
+    assert!(status.success(), "kill -{name} {pid}");
+}
+
+/// A process of ours that ends with the test, by its pid.
+pub struct Target(pub Child);
+
+impl Target {
+    pub fn start(command: &mut Command) -> Self {
+        Self(command.spawn().unwrap())
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.0.id()
+    }
+}
+
+impl Drop for Target {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Waits until `condition` holds.
+pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !condition() {
+        assert!(start.elapsed() < PATIENCE, "waited in vain until {what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// One JSON report.
+#[derive(Clone, Debug)]
+pub struct Report(pub Value);
+
+impl Report {
+    fn parse(line: &str) -> Self {
+        Self(serde_json::from_str(line).unwrap())
+    }
+
+    /// The only process in it.
+    pub fn process(&self) -> ProcessReport<'_> {
+        let processes = self.0["processes"].as_array().unwrap();
+        assert_eq!(processes.len(), 1);
+        ProcessReport(&processes[0])
+    }
+
+    /// The process with that pid.
+    pub fn process_of(&self, pid: u32) -> ProcessReport<'_> {
+        let processes = self.0["processes"].as_array().unwrap();
+        ProcessReport(processes.iter().find(|process| process["pid"] == pid).unwrap())
+    }
+
+    /// Allocations, frees and stacks lost.
+    pub fn lost(&self) -> (u64, u64, u64) {
+        let of = |name: &str| self.0["lost"][name].as_u64().unwrap();
+        (of("allocations"), of("frees"), of("stacks"))
+    }
+
+    pub fn warnings(&self) -> Vec<String> {
+        self.0["warnings"].as_array().unwrap().iter().map(|warning| warning.as_str().unwrap().to_owned()).collect()
+    }
+}
+
+/// One process of a report.
+#[derive(Clone, Copy, Debug)]
+pub struct ProcessReport<'a>(pub &'a Value);
+
+impl<'a> ProcessReport<'a> {
+    /// Bytes and allocations outstanding.
+    pub fn outstanding(&self) -> (u64, u64) {
+        let of = |name: &str| self.0["outstanding"][name].as_u64().unwrap();
+        (of("bytes"), of("allocations"))
+    }
+
+    /// Allocations, their bytes, frees, their bytes.
+    pub fn totals(&self) -> [u64; 4] {
+        ["allocations", "allocated_bytes", "frees", "freed_bytes"].map(|name| self.0["totals"][name].as_u64().unwrap())
+    }
+
+    pub fn exited(&self) -> bool {
+        self.0["exited"].as_bool().unwrap()
+    }
+
+    pub fn command(&self) -> &'a str {
+        self.0["command"].as_str().unwrap()
+    }
+
+    pub fn stacks(&self) -> Vec<StackReport<'a>> {
+        self.0["stacks"].as_array().unwrap().iter().map(StackReport).collect()
+    }
+
+    /// The stacks on which a frame has this source (`program.c:12`), as bytes and allocations outstanding, summed.
+    pub fn outstanding_at(&self, source: &str) -> (u64, u64) {
+        let stacks = self.stacks();
+        let there = stacks.iter().filter(|stack| stack.sources().iter().any(|frame| frame.as_deref() == Some(source)));
+        there.map(StackReport::outstanding).fold((0, 0), |sum, stack| (sum.0 + stack.0, sum.1 + stack.1))
+    }
+}
+
+/// One stack of a process.
+#[derive(Clone, Copy, Debug)]
+pub struct StackReport<'a>(pub &'a Value);
+
+impl StackReport<'_> {
+    /// Bytes and allocations outstanding.
+    pub fn outstanding(&self) -> (u64, u64) {
+        let of = |name: &str| self.0[name].as_u64().unwrap();
+        (of("outstanding_bytes"), of("outstanding_allocations"))
+    }
+
+    pub fn total_allocations(&self) -> u64 {
+        self.0["total_allocations"].as_u64().unwrap()
+    }
+
+    /// Function names, from the allocator's caller outwards.
+    pub fn functions(&self) -> Vec<Option<String>> {
+        self.frames("function")
+    }
+
+    /// `file:line`, from the allocator's caller outwards.
+    pub fn sources(&self) -> Vec<Option<String>> {
+        self.frames("source")
+    }
+
+    fn frames(&self, field: &str) -> Vec<Option<String>> {
+        let frames = self.0["frames"].as_array().unwrap();
+        frames.iter().map(|frame| frame[field].as_str().map(str::to_owned)).collect()
+    }
+}
