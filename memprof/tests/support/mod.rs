@@ -1,5 +1,6 @@
 //! What live tests share: programs compiled on the spot, memprof run on them, and its JSON taken apart.
 #![allow(dead_code, reason = "each test executable uses its part")]
+#![allow(unreachable_pub, missing_docs, reason = "this is no interface")]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a failed step is a failed test")]
 
 use std::{
