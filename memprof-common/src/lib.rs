@@ -7,6 +7,9 @@
 //! heap. A *target* is what the probes of one process are attached as; its current image is `TARGETS[target]`.
 #![no_std]
 
+pub mod tables;
+pub mod unwind;
+
 /// Most frames kept of one stack.
 pub const MAX_FRAMES: usize = 127;
 
@@ -177,6 +180,8 @@ pub mod kind {
     pub const LEADER_EXIT: u32 = 4;
     /// [`super::Header`] alone, in `CONTROL`: the nursery passed its fill mark.
     pub const NURSERY_FILLING: u32 = 5;
+    /// [`super::Header`] alone, in `CONTROL`: a stack of the image runs through code that is in no known mapping.
+    pub const UNKNOWN_CODE: u32 = 6;
 }
 
 /// Starts every record.
@@ -210,9 +215,22 @@ pub struct StackRecord {
     /// Its hash, the key in `STACKS`.
     pub stack: u64,
     /// Number of frames.
-    pub depth: u64,
-    /// Return addresses, from the allocator's caller outwards.
-    pub frames: [u64; MAX_FRAMES],
+    pub depth: u32,
+    /// How the walk ended, see [`tables::ended`].
+    pub ended: u32,
+    /// From the allocator's caller outwards.
+    pub frames: [StackFrame; MAX_FRAMES],
+}
+
+/// A frame of a [`StackRecord`].
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StackFrame {
+    /// The return address. Of a frame that a signal interrupted, the address of the instruction, plus one: so that less one
+    /// is within the right instruction, as it is for the others.
+    pub address: u64,
+    /// What it lies in, a [`tables::FrameWord`].
+    pub place: u64,
 }
 
 impl StackRecord {
@@ -260,7 +278,7 @@ const _: () = {
     assert!(size_of::<Header>() == 16);
     assert!(size_of::<FreeRecord>() == 24);
     assert!(StackRecord::PREFIX == 32);
-    assert!(size_of::<StackRecord>() == 32 + 8 * MAX_FRAMES);
+    assert!(size_of::<StackRecord>() == 32 + 16 * MAX_FRAMES);
     assert!(size_of::<ExecRecord>() == 32);
     assert!(size_of::<LeaderExitRecord>() == 24);
 };

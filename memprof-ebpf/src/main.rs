@@ -17,6 +17,7 @@ mod nursery;
 mod records;
 mod stack;
 mod totals;
+mod unwind;
 
 use aya_ebpf::{
     helpers::{bpf_ktime_get_ns, bpf_probe_read_user},
@@ -77,7 +78,7 @@ pub fn enter_resize_product(ctx: ProbeContext) -> u32 {
 #[uretprobe]
 pub fn return_pointer(ctx: RetProbeContext) -> u32 {
     if let Some(call) = in_flight::leave(&ctx) {
-        nursery::allocated(&ctx, call.image, ctx.ret::<u64>(), call.size);
+        nursery::allocated(&ctx, call, ctx.ret::<u64>());
     }
     0
 }
@@ -90,7 +91,7 @@ pub fn return_written(ctx: RetProbeContext) -> u32 {
     {
         // SAFETY: the helper checks the address, which is the target's.
         match unsafe { bpf_probe_read_user(call.argument as *const u64) } {
-            Ok(address) => nursery::allocated(&ctx, call.image, address, call.size),
+            Ok(address) => nursery::allocated(&ctx, call, address),
             Err(_) => totals::count(call.image, |totals| &raw mut totals.missed_returns),
         }
     }
@@ -107,7 +108,7 @@ pub fn return_resized(ctx: RetProbeContext) -> u32 {
         if call.argument != 0 {
             nursery::resized(call, old_is_free);
         }
-        nursery::allocated(&ctx, call.image, new, call.size);
+        nursery::allocated(&ctx, call, new);
     }
     0
 }

@@ -1,13 +1,17 @@
 //! The maps. Sizes are defaults; the loader sets those that options change.
 
 use aya_ebpf::{
+    bindings::BPF_F_MMAPABLE,
     macros::map,
     maps::{Array, HashMap, PerCpuArray, PerCpuHashMap, RingBuf},
 };
 use memprof_common::{
-    Cookie, ImageTotals, InFlight, MAX_SITES, MAX_TARGETS, NurseryEntry, NurseryKey, Site, StackRecord, StackTotals,
-    Tracked,
+    Cookie, ImageTotals, InFlight, MAX_FRAMES, MAX_SITES, MAX_TARGETS, NurseryEntry, NurseryKey, Site, StackRecord,
+    StackTotals, Tracked,
+    tables::{MappedCode, Space},
 };
+
+use crate::unwind::WINDOW_BYTES;
 
 /// Live blocks that userspace has not drained yet.
 #[map]
@@ -57,6 +61,25 @@ pub static EVENTS: RingBuf = RingBuf::with_byte_size(1 << 24, 0);
 #[map]
 pub static CONTROL: RingBuf = RingBuf::with_byte_size(1 << 16, 0);
 
+/// Unwinding rows of every object, see [`memprof_common::unwind`]. Appended to; the loader sets the size.
+#[map]
+pub static ROWS: Array<u64> = Array::with_max_entries(1 << 22, BPF_F_MMAPABLE);
+
+/// What code every target has mapped, in runs.
+#[map]
+pub static MAPPINGS: Array<MappedCode> = Array::with_max_entries(1 << 16, BPF_F_MMAPABLE);
+
+/// Each target's address space.
+#[map]
+pub static SPACES: Array<Space> = Array::with_max_entries(MAX_TARGETS, BPF_F_MMAPABLE);
+
+/// Rules by pc, [`CACHE_INDEX_BITS`] of them for each of the first targets. The loader sets the size.
+#[map]
+pub static CACHE: Array<u64> = Array::with_max_entries(1 << CACHE_INDEX_BITS, BPF_F_MMAPABLE);
+
+/// See [`CACHE`].
+pub const CACHE_INDEX_BITS: u32 = 16;
+
 /// Slots of [`SCRATCH`].
 pub const SCRATCH_SLOTS: u32 = 4;
 
@@ -74,8 +97,41 @@ pub struct Pressure {
 pub struct Scratch {
     /// Nonzero while in use.
     pub busy: u64,
+    /// Being unwound.
+    pub walk: Walk,
     /// As it will go through the ring.
     pub record: StackRecord,
+}
+
+/// The state of an unwinding.
+#[repr(C)]
+pub struct Walk {
+    /// Registers to start from.
+    pub ip: u64,
+    /// See `ip`.
+    pub sp: u64,
+    /// See `ip`.
+    pub bp: u64,
+    /// Of the pcs, and of what it was seeded with.
+    pub hash: u64,
+    /// Number of frames.
+    pub depth: u64,
+    /// Whose stack.
+    pub target: u32,
+    /// Index in [`CACHE`] of the target's entries.
+    pub cache_base: u32,
+    /// See [`memprof_common::tables::ended`].
+    pub ended: u32,
+    /// Zero.
+    pub reserved: u32,
+    /// See [`memprof_common::tables::Space::stack_end`].
+    pub stack_end: u64,
+    /// Address of the first word of the window.
+    pub window_start: u64,
+    /// Return addresses, from the allocator's caller outwards, as in [`memprof_common::StackFrame::address`].
+    pub pcs: [u64; MAX_FRAMES + 1],
+    /// What lies there.
+    pub window: [u64; (WINDOW_BYTES / 8) as usize],
 }
 
 /// The image that a probe's cookie stands for.

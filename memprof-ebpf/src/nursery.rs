@@ -20,15 +20,16 @@ const EEXIST: i32 = -17;
 
 /// A block was allocated; a null address is a failure, which is no allocation.
 #[inline(always)]
-pub fn allocated(ctx: &RetProbeContext, image: u32, address: u64, size: u64) {
+pub fn allocated(ctx: &RetProbeContext, call: &Call, address: u64) {
     if address == 0 {
         return;
     }
+    let (image, size) = (call.image, call.size);
     if let Some(totals) = totals::of(image) {
         totals::add(&raw mut totals.allocations, 1);
         totals::add(&raw mut totals.allocated_bytes, size);
     }
-    let stack = stack::capture(ctx, image, size);
+    let stack = stack::capture(ctx, call);
     // SAFETY: the helper has no preconditions.
     let entry = NurseryEntry { size, stack, time: unsafe { bpf_ktime_get_ns() } };
     put(image, address, &entry);

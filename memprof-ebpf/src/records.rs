@@ -4,7 +4,7 @@ use aya_ebpf::{
     bindings::{BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP},
     helpers::generated::bpf_ringbuf_output,
 };
-use memprof_common::{FreeRecord, Header, MAX_FRAMES, StackRecord, kind};
+use memprof_common::{FreeRecord, Header, MAX_FRAMES, StackFrame, StackRecord, kind};
 
 use crate::{
     maps::{CONTROL, EVENTS},
@@ -28,8 +28,8 @@ pub fn free(image: u32, address: u64, time: u64) {
 /// A stack was seen for the first time; says whether it could be told. The record is already filled in.
 #[inline(always)]
 pub fn stack(record: &mut StackRecord) -> bool {
-    let frames = record.depth & MAX_FRAMES as u64;
-    let bytes = StackRecord::PREFIX as u64 + frames * 8;
+    let frames = u64::from(record.depth) & MAX_FRAMES as u64;
+    let bytes = StackRecord::PREFIX as u64 + frames * size_of::<StackFrame>() as u64;
     // SAFETY: the record is that long, whatever its depth.
     let result = unsafe {
         bpf_ringbuf_output((&raw const EVENTS).cast_mut().cast(), (&raw mut *record).cast(), bytes, wake_flags())

@@ -1,79 +1,87 @@
-//! Stacks: captured into scratch, named by a 64-bit hash, sent to userspace once.
+//! Stacks: unwound into scratch, named by a 64-bit hash, sent to userspace once.
 //!
 //! Not `bpf_get_stackid`: its 32-bit names collide, and those that lose are the hot ones.
 
 use core::intrinsics::{AtomicOrdering, atomic_xchg};
 
-use aya_ebpf::{
-    EbpfContext,
-    bindings::{BPF_F_USER_STACK, BPF_NOEXIST},
-    helpers::{bpf_ktime_get_ns, generated::bpf_get_stack},
-    programs::RetProbeContext,
-};
+use aya_ebpf::{bindings::BPF_NOEXIST, helpers::bpf_ktime_get_ns, programs::RetProbeContext};
 use aya_log_ebpf::debug;
-use memprof_common::{Header, MAX_FRAMES, StackRecord, StackTotals, UNKNOWN_STACK, kind};
+use memprof_common::{
+    Call, Cookie, Header, MAX_FRAMES, StackFrame, StackTotals, UNKNOWN_STACK, kind,
+    tables::{FrameWord, ended},
+};
 
 use crate::{
-    maps::{SCRATCH, SCRATCH_SLOTS, STACKS, Scratch},
-    records, totals,
+    maps::{SCRATCH, SCRATCH_SLOTS, SPACES, STACKS, Scratch, Walk},
+    records, totals, unwind,
 };
 
 const EEXIST: i32 = -17;
 
-/// Captures the stack of an allocation of `size` bytes, counts the allocation there, and returns the stack's name,
-/// or [`UNKNOWN_STACK`], which is counted by its cause.
+/// Captures the stack that `call` returns to, counts the allocation there, and returns the stack's name, or
+/// [`UNKNOWN_STACK`], which is counted by its cause.
 #[inline(always)]
-pub fn capture(ctx: &RetProbeContext, image: u32, size: u64) -> u64 {
+pub fn capture(ctx: &RetProbeContext, call: &Call) -> u64 {
     let Some(scratch) = claim() else {
         debug!(ctx, "no scratch left to capture a stack in");
-        totals::count(image, |totals| &raw mut totals.stacks_unreadable);
+        totals::count(call.image, |totals| &raw mut totals.stacks_unreadable);
         return UNKNOWN_STACK;
     };
-    let stack = capture_into(ctx, &mut scratch.record, image, size);
+    let stack = capture_into(ctx, scratch, call);
     release(scratch);
     stack
 }
 
+/// A slot of this CPU's scratch, claimed. No reference: the functions that fill it are called with the number alone.
+#[derive(Clone, Copy)]
+struct Claimed {
+    slot: u32,
+    scratch: *mut Scratch,
+}
+
 #[inline(always)]
-fn capture_into(ctx: &RetProbeContext, record: &mut StackRecord, image: u32, size: u64) -> u64 {
-    record.depth = walk(ctx, &mut record.frames);
-    if record.depth == 0 {
-        totals::count(image, |totals| &raw mut totals.stacks_unreadable);
+fn capture_into(ctx: &RetProbeContext, claimed: Claimed, call: &Call) -> u64 {
+    start(ctx, claimed, call);
+    if unwind::unwind(claimed.slot) == 0 {
+        totals::count(call.image, |totals| &raw mut totals.stacks_unreadable);
         return UNKNOWN_STACK;
     }
-    let stack = hash(record, image);
+    // SAFETY: a map value, valid while the program runs.
+    let hash = unsafe { (*claimed.scratch).walk.hash };
+    let stack = if hash == UNKNOWN_STACK { 1 } else { hash };
     if let Some(known) = STACKS.get_ptr_mut(stack) {
-        count(known, size);
+        count(known, call.size);
         return stack;
     }
-    introduce(record, stack, image, size)
+    introduce(claimed, stack, call)
 }
 
-/// Fills `frames` with return addresses, from the allocator's caller outwards, and returns how many there are.
+/// The registers of the caller, to which the function has just returned. The image and the generation of its mappings are
+/// part of the stack's name: equal addresses that mean other code are another stack.
 #[inline(always)]
-fn walk(ctx: &RetProbeContext, frames: &mut [u64; MAX_FRAMES]) -> u64 {
-    // SAFETY: the buffer is as large as said.
-    let bytes = unsafe {
-        bpf_get_stack(ctx.as_ptr(), frames.as_mut_ptr().cast(), size_of_val(frames) as u32, u64::from(BPF_F_USER_STACK))
-    };
-    if bytes <= 0 { 0 } else { bytes as u64 / 8 }
-}
-
-/// Names a stack. The image is part of the name: equal addresses in two images are two stacks.
-#[inline(always)]
-fn hash(record: &StackRecord, image: u32) -> u64 {
-    let mut hash = mix(u64::from(image) + 1);
-    for index in 0..MAX_FRAMES {
-        if index as u64 >= record.depth {
-            break;
-        }
-        hash = mix(hash ^ record.frames[index]);
+fn start(ctx: &RetProbeContext, claimed: Claimed, call: &Call) {
+    // SAFETY: the kernel passes valid registers, and nobody else uses the walk yet.
+    let (registers, walk) = unsafe { (&*ctx.regs, &mut (*claimed.scratch).walk) };
+    walk.ip = registers.rip;
+    walk.sp = registers.rsp;
+    walk.bp = registers.rbp;
+    walk.target = Cookie(call.cookie).target();
+    walk.ended = ended::COMPLETE;
+    walk.window_start = NO_WINDOW;
+    walk.hash = mix(u64::from(call.image) + 1);
+    if let Some(space) = SPACES.get(walk.target) {
+        walk.hash = mix(walk.hash ^ space.generation);
+        walk.stack_end = space.stack_end;
+        walk.cache_base = space.cache_base as u32;
     }
-    if hash == UNKNOWN_STACK { 1 } else { hash }
 }
 
+/// No address is near it.
+pub const NO_WINDOW: u64 = u64::MAX / 2;
+
+/// Mixes a word into a hash.
 #[inline(always)]
-fn mix(word: u64) -> u64 {
+pub fn mix(word: u64) -> u64 {
     let word = word.wrapping_mul(0x9e37_79b9_7f4a_7c15);
     word ^ word >> 32
 }
@@ -81,13 +89,14 @@ fn mix(word: u64) -> u64 {
 /// Enters a new stack and sends its frames. If they cannot be sent, the entry is taken back, so that the next
 /// allocation there tries again.
 #[inline(always)]
-fn introduce(record: &mut StackRecord, stack: u64, image: u32, size: u64) -> u64 {
-    let first = StackTotals { allocations: 1, allocated_bytes: size };
+fn introduce(claimed: Claimed, stack: u64, call: &Call) -> u64 {
+    let image = call.image;
+    let first = StackTotals { allocations: 1, allocated_bytes: call.size };
     match STACKS.insert(stack, &first, u64::from(BPF_NOEXIST)) {
         Ok(()) => {}
         Err(EEXIST) => {
             if let Some(known) = STACKS.get_ptr_mut(stack) {
-                count(known, size);
+                count(known, call.size);
             }
             return stack;
         }
@@ -97,8 +106,17 @@ fn introduce(record: &mut StackRecord, stack: u64, image: u32, size: u64) -> u64
         }
     }
     // SAFETY: the helper has no preconditions.
-    record.header = Header { kind: kind::STACK, image, time: unsafe { bpf_ktime_get_ns() } };
+    let time = unsafe { bpf_ktime_get_ns() };
+    place_frames(claimed.slot);
+    // SAFETY: a map value, valid while the program runs; what filled it has returned.
+    let Scratch { walk, record, .. } = unsafe { &mut *claimed.scratch };
+    if walk.ended & ended::IN_UNKNOWN_CODE != 0 {
+        records::control(&Header { kind: kind::UNKNOWN_CODE, image, time });
+    }
+    record.header = Header { kind: kind::STACK, image, time };
     record.stack = stack;
+    record.depth = walk.depth as u32;
+    record.ended = walk.ended;
     if records::stack(record) {
         return stack;
     }
@@ -106,6 +124,35 @@ fn introduce(record: &mut StackRecord, stack: u64, image: u32, size: u64) -> u64
     let _ = STACKS.remove(stack);
     totals::count(image, |totals| &raw mut totals.stacks_ring_full);
     UNKNOWN_STACK
+}
+
+/// Says what each frame lies in, from the mappings that the unwinder has gone by.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn place_frames(slot: u32) -> u32 {
+    let Some(scratch) = SCRATCH.get_ptr_mut(slot) else { return 0 };
+    // SAFETY: a map value, valid while the program runs; `place` does not touch it.
+    let Scratch { walk, record, .. } = unsafe { &mut *scratch };
+    let depth = walk.depth;
+    for index in 0..MAX_FRAMES {
+        if index as u64 >= depth {
+            break;
+        }
+        let address = walk.pcs[index];
+        record.frames[index] = StackFrame { address, place: place(walk.target, address) };
+    }
+    0
+}
+
+/// A return address's [`FrameWord`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn place(target: u32, address: u64) -> u64 {
+    let word = match unwind::find_mapping(target, address.wrapping_sub(1)) {
+        Some(code) => FrameWord::in_object(code.object, address.wrapping_add(code.file_bias)),
+        None => FrameWord::at_address(address),
+    };
+    word.0
 }
 
 #[inline(always)]
@@ -116,22 +163,27 @@ fn count(stack: *mut StackTotals, size: u64) {
     totals::add(&raw mut stack.allocated_bytes, size);
 }
 
+/// The walk in a slot of this CPU's scratch.
 #[inline(always)]
-fn claim() -> Option<&'static mut Scratch> {
+pub fn walk_in(slot: u32) -> Option<*mut Walk> {
+    // SAFETY: a map value, valid while the program runs.
+    SCRATCH.get_ptr_mut(slot).map(|scratch| unsafe { &raw mut (*scratch).walk })
+}
+
+#[inline(always)]
+fn claim() -> Option<Claimed> {
     for slot in 0..SCRATCH_SLOTS {
         let scratch = SCRATCH.get_ptr_mut(slot)?;
-        // SAFETY: the element is this CPU's; the exchange makes it this program's.
-        let scratch = unsafe { &mut *scratch };
         // SAFETY: `busy` is a field of a map value.
-        if unsafe { atomic_xchg::<_, { AtomicOrdering::AcqRel }>(&raw mut scratch.busy, 1) } == 0 {
-            return Some(scratch);
+        if unsafe { atomic_xchg::<_, { AtomicOrdering::AcqRel }>(&raw mut (*scratch).busy, 1) } == 0 {
+            return Some(Claimed { slot, scratch });
         }
     }
     None
 }
 
 #[inline(always)]
-fn release(scratch: &mut Scratch) {
+fn release(claimed: Claimed) {
     // SAFETY: `busy` is a field of a map value.
-    unsafe { core::ptr::write_volatile(&raw mut scratch.busy, 0) };
+    unsafe { core::ptr::write_volatile(&raw mut (*claimed.scratch).busy, 0) };
 }

@@ -66,7 +66,7 @@ fn of_cpu(totals: &ImageTotals) -> (Totals, Losses) {
 }
 
 fn stack(words: Words<'_>, image: ImageId, time: Timestamp) -> Option<RawStack> {
-    let depth = words.u64_at(offset::STACK_DEPTH)? as usize;
+    let depth = words.u32_at(offset::STACK_DEPTH)? as usize;
     if depth > MAX_FRAMES {
         return None;
     }

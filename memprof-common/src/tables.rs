@@ -1,0 +1,132 @@
+//! The tables that the unwinder in the kernel works with, beside the rows of [`crate::unwind`]: which code is mapped
+//! where in each target.
+//!
+//! ```text
+//! SPACES[target] ──▶ MAPPINGS[first .. first + count], sorted by address ──▶ ROWS[rows_first .. + rows_count], sorted by pc
+//! ```
+//!
+//! Rows belong to objects and are shared by all targets that map one. A target's mappings are replaced as a whole: the new
+//! ones are written elsewhere, then the one word that names the run is. All three maps are mapped into userspace,
+//! which writes them with plain stores.
+
+/// `SPACES`, by target.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Space {
+    /// Its mappings, see [`Run`].
+    pub mappings: u64,
+    /// Where the main thread's stack ends (`startstack` in `/proc/PID/stat`), or zero. Above it lie strings that may not
+    /// be in memory, and reading what is not costs a fault each time.
+    pub stack_end: u64,
+    /// Seeds the names of stacks. Changed when other code is mapped where code was, so that equal addresses before and
+    /// after are two stacks.
+    pub generation: u64,
+    /// Index in `CACHE` of the first of its entries.
+    pub cache_base: u64,
+}
+
+/// A run of `MAPPINGS`, in one word so that it is replaced at once.
+#[repr(transparent)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Run(pub u64);
+
+impl Run {
+    /// The run of `count` entries from index `first` on.
+    pub const fn new(first: u32, count: u32) -> Self {
+        Self((first as u64) << 32 | count as u64)
+    }
+
+    /// Index of the first entry.
+    pub const fn first(self) -> u32 {
+        (self.0 >> 32) as u32
+    }
+
+    /// Number of entries.
+    pub const fn count(self) -> u32 {
+        self.0 as u32
+    }
+}
+
+/// `MAPPINGS`: executable memory of one target.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MappedCode {
+    /// Its first address.
+    pub start: u64,
+    /// The address behind its last.
+    pub end: u64,
+    /// Add to an address, modulo 2^64, for the pc that the object's rows are sorted by.
+    pub pc_bias: u64,
+    /// Add to an address, modulo 2^64, for the offset in the object's file.
+    pub file_bias: u64,
+    /// Index in `ROWS` of the object's first row.
+    pub rows_first: u32,
+    /// Number of its rows; zero where there are none, as for code made at run time.
+    pub rows_count: u32,
+    /// The object, see [`FrameWord`].
+    pub object: u32,
+    /// Zero.
+    pub reserved: u32,
+}
+
+/// A frame, wherever it was mapped: an object and an offset in its file, or an address in no known mapping.
+///
+/// The object's number plus one is in the upper 16 bits, the offset in the lower 48; where the upper bits are zero, the
+/// lower ones are an address.
+#[repr(transparent)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FrameWord(pub u64);
+
+impl FrameWord {
+    /// Largest number of an object that fits.
+    pub const MAX_OBJECT: u32 = u16::MAX as u32 - 1;
+
+    const OFFSET_BITS: u32 = 48;
+    const OFFSET_MASK: u64 = (1 << Self::OFFSET_BITS) - 1;
+
+    /// A place in an object, whose number is at most [`Self::MAX_OBJECT`].
+    pub const fn in_object(object: u32, offset_in_file: u64) -> Self {
+        Self((object as u64 + 1) << Self::OFFSET_BITS | offset_in_file & Self::OFFSET_MASK)
+    }
+
+    /// An address of which nothing is known.
+    pub const fn at_address(address: u64) -> Self {
+        Self(address & Self::OFFSET_MASK)
+    }
+
+    /// The object and the offset in its file; `None` for an address.
+    pub const fn place(self) -> Option<(u32, u64)> {
+        match (self.0 >> Self::OFFSET_BITS) as u32 {
+            0 => None,
+            object => Some((object - 1, self.0 & Self::OFFSET_MASK)),
+        }
+    }
+}
+
+/// How a walk ended. Kept in the stack's record.
+pub mod ended {
+    /// At the thread's first frame.
+    pub const COMPLETE: u32 = 0;
+    /// There were more frames than are kept.
+    pub const TOO_DEEP: u32 = 1;
+    /// In code without unwinding rows, where frame pointers led nowhere.
+    pub const NO_ROWS: u32 = 2;
+    /// At a frame that cannot be one: not above the last, or not aligned.
+    pub const IMPLAUSIBLE: u32 = 3;
+    /// The stack could not be read.
+    pub const UNREADABLE: u32 = 4;
+    /// At a return address that a return probe replaced, and that the kernel does not give away.
+    pub const RETURN_PROBE: u32 = 5;
+
+    /// Flag: some frame was found by its frame pointer, in code that need not keep one.
+    pub const BY_FRAME_POINTER: u32 = 1 << 16;
+    /// Flag: some frame lies in code that was in no known mapping at the time.
+    pub const IN_UNKNOWN_CODE: u32 = 1 << 17;
+    /// The bits of the reason.
+    pub const REASON: u32 = (1 << 16) - 1;
+}
+
+const _: () = {
+    assert!(size_of::<Space>() == 32);
+    assert!(size_of::<MappedCode>() == 48);
+};

@@ -1,0 +1,431 @@
+//! Whole stacks without frame pointers: the caller of each frame, by the rules that `.eh_frame` holds for its pc.
+//!
+//! For each frame, find the rule for its pc: the canonical frame address (CFA) is a register plus a constant, the return
+//! address lies just below it, and `rbp` was saved at a distance from it or not at all (System V ABI for AMD64, section 3.7;
+//! DWARF 5, section 6.4). Then the CFA is the caller's stack pointer, and the return address its pc.
+//!
+//! What makes it cheap:
+//! - *A window.* One read of 2 KiB of the target's stack serves a dozen frames; a read of eight bytes costs as much.
+//! - *A cache* from pc to rule, exact, with one word an entry: reading and writing it needs no lock.
+//! - *Eight frames a loop.* The state stays in registers over eight frames; the verifier sees a loop of sixteen.
+//!
+//! [`unwind`] is a global function, which the verifier checks once, by itself: so no tail calls.
+
+use aya_ebpf::helpers::generated::bpf_probe_read_user;
+use memprof_common::{
+    MAX_FRAMES,
+    tables::{MappedCode, Run, ended},
+    unwind::{Kind, Rule},
+};
+
+use crate::{
+    maps::{CACHE, CACHE_INDEX_BITS, MAPPINGS, ROWS, SPACES, Walk},
+    stack::{NO_WINDOW, mix, walk_in},
+};
+
+/// Frames of one turn of the loop.
+const FRAMES_A_TURN: usize = 8;
+
+/// Turns: enough for [`MAX_FRAMES`] and one more, which shows that there were more.
+const TURNS: usize = (MAX_FRAMES + 1).div_ceil(FRAMES_A_TURN);
+
+/// No frame is larger.
+const LARGEST_FRAME: u64 = 8 << 20;
+
+/// Steps of a binary search over a target's mappings, at most 4,096.
+const MAPPING_STEPS: usize = 13;
+
+/// Steps of a binary search over an object's rows, at most 16 million.
+const ROW_STEPS: usize = 24;
+
+/// Bytes of the window, a power of two.
+pub const WINDOW_BYTES: u64 = 2048;
+
+/// In a word of [`find_rule`] and of the cache: there is a rule.
+const FOUND: u64 = 1 << 32;
+
+/// How to unwind. The loader sets it.
+#[unsafe(no_mangle)]
+static UNWIND_MODE: u32 = mode::AUTO;
+
+/// Values of [`UNWIND_MODE`], as in the userspace side's options.
+mod mode {
+    /// By tables, and by frame pointers where there are none.
+    pub const AUTO: u32 = 0;
+    /// By tables only.
+    pub const TABLES: u32 = 1;
+    /// By frame pointers only.
+    pub const FRAME_POINTERS: u32 = 2;
+}
+
+/// What a step needs of the frame that it leaves. `ip` is a return address; where a signal interrupted a frame, it is one
+/// more than the interrupted pc, so that one less is within the right instruction in any case.
+#[derive(Clone, Copy)]
+struct Registers {
+    ip: u64,
+    sp: u64,
+    bp: u64,
+}
+
+/// A walk. The functions here call each other by slot, and each looks up the same memory, so there is no reference to it: the
+/// compiler would take what it has read for unchanged over a call.
+#[derive(Clone, Copy)]
+struct Cursor {
+    slot: u32,
+    walk: *mut Walk,
+}
+
+impl Cursor {
+    #[inline(always)]
+    fn at(slot: u32) -> Option<Self> {
+        Some(Self { slot, walk: walk_in(slot)? })
+    }
+
+    #[inline(always)]
+    fn registers(self) -> Registers {
+        // SAFETY: a map value, valid while the program runs; so in all of this block.
+        unsafe { Registers { ip: (*self.walk).ip, sp: (*self.walk).sp, bp: (*self.walk).bp } }
+    }
+
+    #[inline(always)]
+    fn set_registers(self, registers: Registers) {
+        // SAFETY: see `registers`.
+        unsafe {
+            (*self.walk).ip = registers.ip;
+            (*self.walk).sp = registers.sp;
+            (*self.walk).bp = registers.bp;
+        }
+    }
+
+    #[inline(always)]
+    fn push(self, depth: u64, pc: u64) {
+        // SAFETY: see `registers`; the index is masked.
+        unsafe { (*self.walk).pcs[depth as usize & MAX_FRAMES] = pc };
+    }
+
+    #[inline(always)]
+    fn flag(self, flag: u32) {
+        // SAFETY: see `registers`.
+        unsafe { (*self.walk).ended |= flag };
+    }
+
+    /// Ends the walk for this reason.
+    #[inline(always)]
+    fn end(self, reason: u32) -> bool {
+        self.flag(reason);
+        false
+    }
+
+    #[inline(always)]
+    fn has_failed(self) -> bool {
+        // SAFETY: see `registers`.
+        unsafe { (*self.walk).ended & ended::REASON != ended::COMPLETE }
+    }
+
+    /// A word of the target's stack. If it cannot be read: zero, and that is the end.
+    #[inline(always)]
+    fn load(self, address: u64) -> u64 {
+        if !self.has(address) && move_window(self.slot, address) == 0 {
+            self.flag(ended::UNREADABLE);
+            return 0;
+        }
+        self.word(address)
+    }
+
+    #[inline(always)]
+    fn has(self, address: u64) -> bool {
+        self.offset(address) <= WINDOW_BYTES - 8
+    }
+
+    #[inline(always)]
+    fn word(self, address: u64) -> u64 {
+        let index = (self.offset(address) / 8) as usize & (WINDOW_BYTES / 8 - 1) as usize;
+        // SAFETY: see `registers`. Volatile, lest the compiler look through the mask that the verifier needs.
+        unsafe { core::ptr::read_volatile(&raw const (*self.walk).window[index]) }
+    }
+
+    #[inline(always)]
+    fn offset(self, address: u64) -> u64 {
+        // SAFETY: see `registers`.
+        address.wrapping_sub(unsafe { (*self.walk).window_start })
+    }
+}
+
+/// Walks the stack of the registers in scratch slot `slot`: leaves pcs, their hash, and how it ended there. Returns the
+/// number of frames.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn unwind(slot: u32) -> u32 {
+    let Some(cursor) = Cursor::at(slot) else { return 0 };
+    let mut registers = cursor.registers();
+    // SAFETY: a map value, valid while the program runs.
+    let (mut hash, target, cache_base) =
+        unsafe { ((*cursor.walk).hash, (*cursor.walk).target, (*cursor.walk).cache_base) };
+    let mut depth: u64 = 0;
+    'walk: for _ in 0..TURNS {
+        for _ in 0..FRAMES_A_TURN {
+            if depth >= MAX_FRAMES as u64 {
+                cursor.flag(ended::TOO_DEEP);
+                break 'walk;
+            }
+            cursor.push(depth, registers.ip);
+            depth += 1;
+            hash = mix(hash ^ registers.ip);
+            let rule = rule_at(cursor, target, cache_base, registers.ip.wrapping_sub(1));
+            let goes_on = if is_common(rule) {
+                step(cursor, rule, &mut registers)
+            } else {
+                uncommon_step(cursor, rule, &mut registers)
+            };
+            if !goes_on {
+                break 'walk;
+            }
+        }
+    }
+    // SAFETY: a map value, valid while the program runs.
+    unsafe {
+        (*cursor.walk).hash = hash;
+        (*cursor.walk).depth = depth;
+    }
+    depth as u32
+}
+
+/// Whether the CFA is a register plus a constant, and rbp unchanged or saved at a distance from it.
+#[inline(always)]
+fn is_common(rule: Rule) -> bool {
+    // RSP and RBP are neighbours.
+    rule.kind().0.wrapping_sub(Kind::RSP.0) <= 1 && rule.rbp_words() != Rule::RBP_AT_RBP
+}
+
+/// Goes to the caller by a common rule; `false` at the end, with the reason in the walk.
+#[inline(always)]
+fn step(cursor: Cursor, rule: Rule, registers: &mut Registers) -> bool {
+    let base = if rule.kind() == Kind::RSP { registers.sp } else { registers.bp };
+    let cfa = base.wrapping_add(rule.cfa_offset() as u64);
+    if !is_plausible(cfa, registers.sp) {
+        return cursor.end(ended::IMPLAUSIBLE);
+    }
+    let words = i64::from(rule.rbp_words());
+    let ip_place = cfa.wrapping_sub(8);
+    // Below the return address, if anywhere.
+    let bp_place = if words == 0 { ip_place } else { cfa.wrapping_add((words * 8) as u64) };
+    if (!cursor.has(bp_place) || !cursor.has(ip_place)) && move_window(cursor.slot, bp_place) == 0 {
+        return cursor.end(ended::UNREADABLE);
+    }
+    if !cursor.has(ip_place) {
+        return uncommon_step(cursor, rule, registers);
+    }
+    let bp = cursor.word(bp_place);
+    *registers =
+        Registers { ip: cursor.word(ip_place), sp: cfa, bp: if words == 0 { registers.bp } else { bp } };
+    registers.ip != 0
+}
+
+#[inline(always)]
+fn uncommon_step(cursor: Cursor, rule: Rule, registers: &mut Registers) -> bool {
+    cursor.set_registers(*registers);
+    let goes_on = step_by_any_rule(cursor.slot, rule.0) != 0;
+    *registers = cursor.registers();
+    goes_on
+}
+
+/// As [`step`], by any rule, from and to the registers in the walk.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn step_by_any_rule(slot: u32, rule: u32) -> u32 {
+    let Some(cursor) = Cursor::at(slot) else { return 0 };
+    let rule = Rule(rule);
+    let goes_on = match rule.kind() {
+        Kind::STOP => false,
+        Kind::SIGNAL => leave_signal_frame(cursor),
+        Kind::NONE => step_by_frame_pointer(cursor),
+        _ => step_by_rule(cursor, rule),
+    };
+    u32::from(goes_on && cursor.registers().ip != 0)
+}
+
+#[inline(always)]
+fn step_by_rule(cursor: Cursor, rule: Rule) -> bool {
+    let Registers { ip, sp, bp } = cursor.registers();
+    let mut cfa = match rule.kind() {
+        Kind::PLT => sp.wrapping_add(8 + 8 * (ip.wrapping_sub(1) & 15 >= 11) as u64),
+        Kind::RBP | Kind::DEREF_RBP => bp.wrapping_add(rule.cfa_offset() as u64),
+        _ => sp.wrapping_add(rule.cfa_offset() as u64),
+    };
+    if rule.kind() == Kind::DEREF_RBP || rule.kind() == Kind::DEREF_RSP {
+        cfa = cursor.load(cfa);
+    }
+    let bp_place = match rule.rbp_words() {
+        0 => 0,
+        Rule::RBP_AT_RBP => bp,
+        words => cfa.wrapping_add((i64::from(words) * 8) as u64),
+    };
+    go_to(cursor, cfa, bp_place, ended::IMPLAUSIBLE)
+}
+
+/// Where there is no rule: the frame pointer's convention, rbp and the return address at rbp (System V ABI for AMD64, section
+/// 3.2.2).
+#[inline(always)]
+fn step_by_frame_pointer(cursor: Cursor) -> bool {
+    let mode = mode();
+    if mode == mode::TABLES {
+        return cursor.end(ended::NO_ROWS);
+    }
+    let bp = cursor.registers().bp;
+    if bp == 0 {
+        return false;
+    }
+    if mode == mode::AUTO {
+        cursor.flag(ended::BY_FRAME_POINTER);
+    }
+    go_to(cursor, bp.wrapping_add(16), bp, ended::NO_ROWS)
+}
+
+/// Goes to the frame above `cfa`. `reason` is that of the end if it cannot be one.
+#[inline(always)]
+fn go_to(cursor: Cursor, cfa: u64, bp_place: u64, reason: u32) -> bool {
+    let registers = cursor.registers();
+    if !is_plausible(cfa, registers.sp) {
+        return cursor.end(reason);
+    }
+    let bp = if bp_place == 0 { registers.bp } else { cursor.load(bp_place) };
+    cursor.set_registers(Registers { ip: cursor.load(cfa.wrapping_sub(8)), sp: cfa, bp });
+    !cursor.has_failed()
+}
+
+/// Out of a signal handler: the kernel has put the interrupted registers on the stack (`struct rt_sigframe` in
+/// arch/x86/include/asm/sigframe.h), and rsp points to its `ucontext`.
+#[inline(always)]
+fn leave_signal_frame(cursor: Cursor) -> bool {
+    const GREGS: u64 = 40;
+    const RBP: u64 = GREGS + 8 * 10;
+    const RSP: u64 = GREGS + 8 * 15;
+    const RIP: u64 = GREGS + 8 * 16;
+    let frame = cursor.registers().sp;
+    let bp = cursor.load(frame.wrapping_add(RBP));
+    let sp = cursor.load(frame.wrapping_add(RSP));
+    let ip = cursor.load(frame.wrapping_add(RIP)).wrapping_add(1);
+    cursor.set_registers(Registers { ip, sp, bp });
+    !cursor.has_failed()
+}
+
+/// Whether a frame can reach from `sp` to `cfa`.
+#[inline(always)]
+fn is_plausible(cfa: u64, sp: u64) -> bool {
+    cfa.wrapping_sub(sp).wrapping_sub(1) < LARGEST_FRAME && cfa & 7 == 0
+}
+
+#[inline(always)]
+fn mode() -> u32 {
+    // SAFETY: a plain read of a constant that the loader may have replaced.
+    unsafe { core::ptr::read_volatile(&raw const UNWIND_MODE) }
+}
+
+/// Reads the window from `address` on; zero if not even its page can be read.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn move_window(slot: u32, address: u64) -> u32 {
+    const PAGE: u64 = 4096;
+    let Some(cursor) = Cursor::at(slot) else { return 0 };
+    let start = address & !7;
+    // Wraps where `start` lies above the main thread's stack: then there is no such end.
+    // SAFETY: a map value, valid while the program runs.
+    let to_stack_end = unsafe { (*cursor.walk).stack_end }.wrapping_sub(start);
+    let to_page_end = PAGE - (start & (PAGE - 1));
+    let is_read = read_window(cursor, start, to_stack_end) || read_window(cursor, start, to_page_end);
+    // SAFETY: see above.
+    unsafe { (*cursor.walk).window_start = if is_read { start } else { NO_WINDOW } };
+    u32::from(is_read)
+}
+
+#[inline(always)]
+fn read_window(cursor: Cursor, start: u64, bytes: u64) -> bool {
+    let bytes = if bytes > WINDOW_BYTES { WINDOW_BYTES } else { bytes };
+    // SAFETY: the window is that long; the helper checks the address, which is the target's.
+    unsafe { bpf_probe_read_user((&raw mut (*cursor.walk).window).cast(), bytes as u32, start as *const _) == 0 }
+}
+
+/// The rule for a pc, from the cache if it is there.
+#[inline(always)]
+fn rule_at(cursor: Cursor, target: u32, cache_base: u32, pc: u64) -> Rule {
+    if mode() == mode::FRAME_POINTERS {
+        return Rule::NONE;
+    }
+    // Of 47 bits of an address, the index holds 16 and the tag 31: together they are all of it.
+    let index = cache_base | ((pc ^ pc >> CACHE_INDEX_BITS) as u32 & ((1 << CACHE_INDEX_BITS) - 1));
+    let tag = (pc >> CACHE_INDEX_BITS) << 33 | FOUND;
+    let Some(entry) = CACHE.get_ptr_mut(index) else { return Rule::NONE };
+    // SAFETY: a map value; one word, read at once.
+    let word = unsafe { core::ptr::read_volatile(entry) };
+    if word >> 32 == tag >> 32 {
+        return Rule(word as u32);
+    }
+    let found = find_rule(target, pc);
+    if found & FOUND == 0 {
+        cursor.flag(ended::IN_UNKNOWN_CODE);
+        return Rule::NONE;
+    }
+    // SAFETY: a map value; one word, written at once.
+    unsafe { core::ptr::write_volatile(entry, tag | found & u64::from(u32::MAX)) };
+    Rule(found as u32)
+}
+
+/// The rule for a pc and [`FOUND`], or zero if it is in no known mapping.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn find_rule(target: u32, pc: u64) -> u64 {
+    let Some(mapping) = find_mapping(target, pc) else { return 0 };
+    let pc = mapping.pc_bias.wrapping_add(pc);
+    if mapping.rows_count == 0 || pc >> 32 != 0 {
+        return FOUND;
+    }
+    // The last row whose pc is not above this one.
+    let key = pc << 32 | u64::from(u32::MAX);
+    let (mut low, mut high) = (mapping.rows_first, mapping.rows_first + mapping.rows_count);
+    for _ in 0..ROW_STEPS {
+        if low >= high {
+            break;
+        }
+        let middle = low + (high - low) / 2;
+        let Some(row) = ROWS.get(middle) else { return FOUND };
+        if *row <= key {
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
+    }
+    if low == mapping.rows_first {
+        return FOUND;
+    }
+    match ROWS.get(low - 1) {
+        Some(row) => FOUND | row & u64::from(u32::MAX),
+        None => FOUND,
+    }
+}
+
+/// The mapping of a target that contains an address.
+#[inline(always)]
+pub fn find_mapping(target: u32, address: u64) -> Option<&'static MappedCode> {
+    let space = SPACES.get_ptr(target)?;
+    // SAFETY: a map value; one word, read at once.
+    let run = Run(unsafe { core::ptr::read_volatile(&raw const (*space).mappings) });
+    let first = run.first();
+    let (mut low, mut high) = (first, first + run.count());
+    // The last mapping that does not start above the address.
+    for _ in 0..MAPPING_STEPS {
+        if low >= high {
+            break;
+        }
+        let middle = low + (high - low) / 2;
+        if MAPPINGS.get(middle)?.start <= address {
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
+    }
+    if low == first {
+        return None;
+    }
+    let mapping = MAPPINGS.get(low - 1)?;
+    if address < mapping.end { Some(mapping) } else { None }
+}
