@@ -1,6 +1,6 @@
 //! What crosses between memprof's BPF programs and its userspace side: map keys and values, ring buffer records, and
 //! the attach cookie. Everything is `repr(C)` without padding, in the machine's own byte order, and its size is
-//! asserted below, so that both sides agree or do not compile.
+//! asserted below, so that both sides agree or do not compile. Unwind tables have a module of their own, [`unwind`].
 //!
 //! Words: an *image* is one program in one address space, from its `execve` (or from the attach) until the next
 //! `execve` or its end. Events belong to images, not to pids: a pid is handed out again, and an `execve` forgets the
@@ -291,5 +291,7 @@ mod pod {
             unsafe impl aya::Pod for super::$name {}
         )* };
     }
+    // SAFETY: an integer, transparently.
+    unsafe impl aya::Pod for super::unwind::Row {}
     plain_old_data!(Site, Tracked, NurseryKey, NurseryEntry, StackTotals, ImageTotals);
 }

@@ -2,7 +2,7 @@
 //! where in each target.
 //!
 //! ```text
-//! SPACES[target] ──▶ MAPPINGS[first .. first + count], sorted by address ──▶ ROWS[rows_first .. + rows_count], sorted by pc
+//! SPACES[target] ──▶ MAPPINGS[first .. first + count], sorted by address ──▶ ROWS[rows_first .. + rows_count], sorted by offset in the file
 //! ```
 //!
 //! Rows belong to objects and are shared by all targets that map one. A target's mappings are replaced as a whole: the new
@@ -18,11 +18,53 @@ pub struct Space {
     /// Where the main thread's stack ends (`startstack` in `/proc/PID/stat`), or zero. Above it lie strings that may not
     /// be in memory, and reading what is not costs a fault each time.
     pub stack_end: u64,
-    /// Seeds the names of stacks. Changed when other code is mapped where code was, so that equal addresses before and
-    /// after are two stacks.
+    /// A number that no other space has, of [`GENERATION_BITS`]. It is changed when other code is mapped where code was, and
+    /// at an `execve`: what is cached of the old one, and the names of its stacks, are void then. Odd numbers are given
+    /// by the programs, at an `execve`, even ones by userspace.
     pub generation: u64,
-    /// Index in `CACHE` of the first of its entries.
-    pub cache_base: u64,
+}
+
+/// See [`Space::generation`]. With an address of 47 bits it makes a word.
+pub const GENERATION_BITS: u32 = 17;
+
+/// `CACHE`: the rule for a pc, in the place that [`Self::index`] gives. The two words are written one after the other, so that
+/// a reader can see one of each of two entries; the second one's upper half is made from the first, and tells.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CachedRule {
+    /// The pc, and below it the generation.
+    pub key: u64,
+    /// [`Self::check`] of the key, and below it the rule.
+    pub value: u64,
+}
+
+impl CachedRule {
+    /// Bits of an index.
+    pub const INDEX_BITS: u32 = 16;
+
+    /// The entry for a pc in the space of that generation.
+    #[inline(always)]
+    pub const fn new(key: u64, rule: u32) -> Self {
+        Self { key, value: Self::check(key) << 32 | rule as u64 }
+    }
+
+    /// A pc in the space of that generation.
+    #[inline(always)]
+    pub const fn key(pc: u64, generation: u64) -> u64 {
+        pc << GENERATION_BITS | generation
+    }
+
+    /// Where the entry is, if it is anywhere.
+    #[inline(always)]
+    pub const fn index(key: u64) -> u32 {
+        (key.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (64 - Self::INDEX_BITS)) as u32
+    }
+
+    /// 32 bits that keys of one index hardly ever share.
+    #[inline(always)]
+    pub const fn check(key: u64) -> u64 {
+        key.wrapping_mul(0x9e37_79b9_7f4a_7c15) << Self::INDEX_BITS >> 32
+    }
 }
 
 /// A run of `MAPPINGS`, in one word so that it is replaced at once.
@@ -55,9 +97,7 @@ pub struct MappedCode {
     pub start: u64,
     /// The address behind its last.
     pub end: u64,
-    /// Add to an address, modulo 2^64, for the pc that the object's rows are sorted by.
-    pub pc_bias: u64,
-    /// Add to an address, modulo 2^64, for the offset in the object's file.
+    /// Add to an address, modulo 2^64, for the offset in the object's file, which its rows are sorted by.
     pub file_bias: u64,
     /// Index in `ROWS` of the object's first row.
     pub rows_first: u32,
@@ -127,6 +167,7 @@ pub mod ended {
 }
 
 const _: () = {
-    assert!(size_of::<Space>() == 32);
-    assert!(size_of::<MappedCode>() == 48);
+    assert!(size_of::<Space>() == 24);
+    assert!(size_of::<CachedRule>() == 16);
+    assert!(size_of::<MappedCode>() == 40);
 };

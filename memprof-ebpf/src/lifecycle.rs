@@ -9,10 +9,13 @@ use aya_ebpf::{
     programs::RawTracePointContext,
 };
 use aya_log_ebpf::{debug, warn};
-use memprof_common::{ExecRecord, Header, IMAGE_FROM_EXEC, ImageTotals, LeaderExitRecord, Tracked, kind};
+use memprof_common::{
+    ExecRecord, Header, IMAGE_FROM_EXEC, ImageTotals, LeaderExitRecord, Tracked, kind,
+    tables::{GENERATION_BITS, Space},
+};
 
 use crate::{
-    maps::{EXECS, IN_FLIGHT, TARGETS, TOTALS, TRACKED},
+    maps::{EXECS, IN_FLIGHT, SPACES, TARGETS, TOTALS, TRACKED},
     records,
 };
 
@@ -38,7 +41,9 @@ pub fn exec(ctx: &RawTracePointContext) {
 fn begin_image(ctx: &RawTracePointContext, target: u32, by_other_thread: bool) {
     let (Some(current), Some(execs)) = (TARGETS.get_ptr_mut(target), EXECS.get_ptr_mut(0)) else { return };
     // SAFETY: a map value, valid while the program runs.
-    let image = IMAGE_FROM_EXEC | unsafe { atomic_xadd::<_, _, { AtomicOrdering::Relaxed }>(execs, 1u32) };
+    let number = unsafe { atomic_xadd::<_, _, { AtomicOrdering::Relaxed }>(execs, 1u32) };
+    let image = IMAGE_FROM_EXEC | number;
+    clear_space(target, number);
     // Without room for its totals the image is still recorded; userspace says that they are missing.
     let _ = TOTALS.insert(image, &ImageTotals::default(), u64::from(BPF_ANY));
     // SAFETY: only the one thread that a process has in `execve` writes this.
@@ -50,6 +55,15 @@ fn begin_image(ctx: &RawTracePointContext, target: u32, by_other_thread: bool) {
     if !records::control(&ExecRecord { header, target, previous_image, by_other_thread, reserved: 0 }) {
         warn!(ctx, "an execve could not be told: the control ring is full");
     }
+}
+
+/// Nothing is mapped as it was; userspace will tell what is.
+#[inline(always)]
+fn clear_space(target: u32, number: u32) {
+    let Some(space) = SPACES.get_ptr_mut(target) else { return };
+    let generation = (u64::from(number) << 1 | 1) & ((1 << GENERATION_BITS) - 1);
+    // SAFETY: a map value, valid while the program runs; the process has no other thread.
+    unsafe { *space = Space { mappings: 0, stack_end: 0, generation } };
 }
 
 /// `sched_process_exit(task)`: the thread is in no call any more.

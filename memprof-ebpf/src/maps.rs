@@ -8,7 +8,7 @@ use aya_ebpf::{
 use memprof_common::{
     Cookie, ImageTotals, InFlight, MAX_FRAMES, MAX_SITES, MAX_TARGETS, NurseryEntry, NurseryKey, Site, StackRecord,
     StackTotals, Tracked,
-    tables::{MappedCode, Space},
+    tables::{CachedRule, MappedCode, Space},
 };
 
 use crate::unwind::WINDOW_BYTES;
@@ -73,12 +73,9 @@ pub static MAPPINGS: Array<MappedCode> = Array::with_max_entries(1 << 16, BPF_F_
 #[map]
 pub static SPACES: Array<Space> = Array::with_max_entries(MAX_TARGETS, BPF_F_MMAPABLE);
 
-/// Rules by pc, [`CACHE_INDEX_BITS`] of them for each of the first targets. The loader sets the size.
+/// Rules by pc, of all targets.
 #[map]
-pub static CACHE: Array<u64> = Array::with_max_entries(1 << CACHE_INDEX_BITS, BPF_F_MMAPABLE);
-
-/// See [`CACHE`].
-pub const CACHE_INDEX_BITS: u32 = 16;
+pub static CACHE: Array<CachedRule> = Array::with_max_entries(1 << CachedRule::INDEX_BITS, 0);
 
 /// Slots of [`SCRATCH`].
 pub const SCRATCH_SLOTS: u32 = 4;
@@ -118,12 +115,10 @@ pub struct Walk {
     pub depth: u64,
     /// Whose stack.
     pub target: u32,
-    /// Index in [`CACHE`] of the target's entries.
-    pub cache_base: u32,
     /// See [`memprof_common::tables::ended`].
     pub ended: u32,
-    /// Zero.
-    pub reserved: u32,
+    /// See [`memprof_common::tables::Space::generation`].
+    pub generation: u64,
     /// See [`memprof_common::tables::Space::stack_end`].
     pub stack_end: u64,
     /// Address of the first word of the window.

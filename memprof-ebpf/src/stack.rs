@@ -72,7 +72,7 @@ fn start(ctx: &RetProbeContext, claimed: Claimed, call: &Call) {
     if let Some(space) = SPACES.get(walk.target) {
         walk.hash = mix(walk.hash ^ space.generation);
         walk.stack_end = space.stack_end;
-        walk.cache_base = space.cache_base as u32;
+        walk.generation = space.generation;
     }
 }
 

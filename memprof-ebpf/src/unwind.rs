@@ -6,7 +6,7 @@
 //!
 //! What makes it cheap:
 //! - *A window.* One read of 2 KiB of the target's stack serves a dozen frames; a read of eight bytes costs as much.
-//! - *A cache* from pc to rule, exact, with one word an entry: reading and writing it needs no lock.
+//! - *A cache* from pc to rule, exact and without a lock.
 //! - *Eight frames a loop.* The state stays in registers over eight frames; the verifier sees a loop of sixteen.
 //!
 //! [`unwind`] is a global function, which the verifier checks once, by itself: so no tail calls.
@@ -14,12 +14,12 @@
 use aya_ebpf::helpers::generated::bpf_probe_read_user;
 use memprof_common::{
     MAX_FRAMES,
-    tables::{MappedCode, Run, ended},
-    unwind::{Kind, Rule},
+    tables::{CachedRule, MappedCode, Run, ended},
+    unwind::{RBP_AT_RBP, RBP_LOST, Rule, kind, sigcontext},
 };
 
 use crate::{
-    maps::{CACHE, CACHE_INDEX_BITS, MAPPINGS, ROWS, SPACES, Walk},
+    maps::{CACHE, MAPPINGS, ROWS, SPACES, Walk},
     stack::{NO_WINDOW, mix, walk_in},
 };
 
@@ -159,8 +159,8 @@ pub extern "C" fn unwind(slot: u32) -> u32 {
     let Some(cursor) = Cursor::at(slot) else { return 0 };
     let mut registers = cursor.registers();
     // SAFETY: a map value, valid while the program runs.
-    let (mut hash, target, cache_base) =
-        unsafe { ((*cursor.walk).hash, (*cursor.walk).target, (*cursor.walk).cache_base) };
+    let (mut hash, target, generation) =
+        unsafe { ((*cursor.walk).hash, (*cursor.walk).target, (*cursor.walk).generation) };
     let mut depth: u64 = 0;
     'walk: for _ in 0..TURNS {
         for _ in 0..FRAMES_A_TURN {
@@ -171,7 +171,7 @@ pub extern "C" fn unwind(slot: u32) -> u32 {
             cursor.push(depth, registers.ip);
             depth += 1;
             hash = mix(hash ^ registers.ip);
-            let rule = rule_at(cursor, target, cache_base, registers.ip.wrapping_sub(1));
+            let rule = rule_at(cursor, target, generation, registers.ip.wrapping_sub(1));
             let goes_on = if is_common(rule) {
                 step(cursor, rule, &mut registers)
             } else {
@@ -194,21 +194,21 @@ pub extern "C" fn unwind(slot: u32) -> u32 {
 #[inline(always)]
 fn is_common(rule: Rule) -> bool {
     // RSP and RBP are neighbours.
-    rule.kind().0.wrapping_sub(Kind::RSP.0) <= 1 && rule.rbp_words() != Rule::RBP_AT_RBP
+    rule.kind().wrapping_sub(kind::RSP) <= 1 && rule.rbp() != RBP_AT_RBP && rule.rbp() != RBP_LOST
 }
 
 /// Goes to the caller by a common rule; `false` at the end, with the reason in the walk.
 #[inline(always)]
 fn step(cursor: Cursor, rule: Rule, registers: &mut Registers) -> bool {
-    let base = if rule.kind() == Kind::RSP { registers.sp } else { registers.bp };
-    let cfa = base.wrapping_add(rule.cfa_offset() as u64);
+    let base = if rule.kind() == kind::RSP { registers.sp } else { registers.bp };
+    let cfa = base.wrapping_add(bytes(rule.cfa()));
     if !is_plausible(cfa, registers.sp) {
         return cursor.end(ended::IMPLAUSIBLE);
     }
-    let words = i64::from(rule.rbp_words());
+    let words = rule.rbp();
     let ip_place = cfa.wrapping_sub(8);
     // Below the return address, if anywhere.
-    let bp_place = if words == 0 { ip_place } else { cfa.wrapping_add((words * 8) as u64) };
+    let bp_place = if words == 0 { ip_place } else { cfa.wrapping_add(bytes(words)) };
     if (!cursor.has(bp_place) || !cursor.has(ip_place)) && move_window(cursor.slot, bp_place) == 0 {
         return cursor.end(ended::UNREADABLE);
     }
@@ -236,9 +236,9 @@ pub extern "C" fn step_by_any_rule(slot: u32, rule: u32) -> u32 {
     let Some(cursor) = Cursor::at(slot) else { return 0 };
     let rule = Rule(rule);
     let goes_on = match rule.kind() {
-        Kind::STOP => false,
-        Kind::SIGNAL => leave_signal_frame(cursor),
-        Kind::NONE => step_by_frame_pointer(cursor),
+        kind::STOP => false,
+        kind::SIGNAL => leave_signal_frame(cursor, rule),
+        kind::NONE => step_by_frame_pointer(cursor),
         _ => step_by_rule(cursor, rule),
     };
     u32::from(goes_on && cursor.registers().ip != 0)
@@ -247,18 +247,23 @@ pub extern "C" fn step_by_any_rule(slot: u32, rule: u32) -> u32 {
 #[inline(always)]
 fn step_by_rule(cursor: Cursor, rule: Rule) -> bool {
     let Registers { ip, sp, bp } = cursor.registers();
-    let mut cfa = match rule.kind() {
-        Kind::PLT => sp.wrapping_add(8 + 8 * (ip.wrapping_sub(1) & 15 >= 11) as u64),
-        Kind::RBP | Kind::DEREF_RBP => bp.wrapping_add(rule.cfa_offset() as u64),
-        _ => sp.wrapping_add(rule.cfa_offset() as u64),
+    let cfa = match rule.kind() {
+        kind::PLT => {
+            let has_pushed = (ip.wrapping_sub(1) & 15) as i32 >= rule.high();
+            sp.wrapping_add(bytes(rule.low() + has_pushed as i32))
+        }
+        kind::RBP => bp.wrapping_add(bytes(rule.cfa())),
+        kind::DEREF_RBP => cursor.load(bp.wrapping_add(bytes(rule.low()))).wrapping_add(bytes(rule.high())),
+        kind::DEREF_RSP => cursor.load(sp.wrapping_add(bytes(rule.low()))).wrapping_add(bytes(rule.high())),
+        _ => sp.wrapping_add(bytes(rule.cfa())),
     };
-    if rule.kind() == Kind::DEREF_RBP || rule.kind() == Kind::DEREF_RSP {
-        cfa = cursor.load(cfa);
+    if rule.rbp() == RBP_LOST {
+        cursor.set_registers(Registers { ip, sp, bp: 0 });
     }
-    let bp_place = match rule.rbp_words() {
-        0 => 0,
-        Rule::RBP_AT_RBP => bp,
-        words => cfa.wrapping_add((i64::from(words) * 8) as u64),
+    let bp_place = match rule.rbp() {
+        0 | RBP_LOST => 0,
+        RBP_AT_RBP => bp,
+        words => cfa.wrapping_add(bytes(words)),
     };
     go_to(cursor, cfa, bp_place, ended::IMPLAUSIBLE)
 }
@@ -294,19 +299,21 @@ fn go_to(cursor: Cursor, cfa: u64, bp_place: u64, reason: u32) -> bool {
 }
 
 /// Out of a signal handler: the kernel has put the interrupted registers on the stack (`struct rt_sigframe` in
-/// arch/x86/include/asm/sigframe.h), and rsp points to its `ucontext`.
+/// arch/x86/include/asm/sigframe.h).
 #[inline(always)]
-fn leave_signal_frame(cursor: Cursor) -> bool {
-    const GREGS: u64 = 40;
-    const RBP: u64 = GREGS + 8 * 10;
-    const RSP: u64 = GREGS + 8 * 15;
-    const RIP: u64 = GREGS + 8 * 16;
-    let frame = cursor.registers().sp;
-    let bp = cursor.load(frame.wrapping_add(RBP));
-    let sp = cursor.load(frame.wrapping_add(RSP));
-    let ip = cursor.load(frame.wrapping_add(RIP)).wrapping_add(1);
+fn leave_signal_frame(cursor: Cursor, rule: Rule) -> bool {
+    let context = cursor.registers().sp.wrapping_add(bytes(rule.cfa()));
+    let bp = cursor.load(context.wrapping_add(sigcontext::RBP));
+    let sp = cursor.load(context.wrapping_add(sigcontext::RSP));
+    let ip = cursor.load(context.wrapping_add(sigcontext::RIP)).wrapping_add(1);
     cursor.set_registers(Registers { ip, sp, bp });
     !cursor.has_failed()
+}
+
+/// Words, as rules count in, in bytes.
+#[inline(always)]
+fn bytes(words: i32) -> u64 {
+    (i64::from(words) * 8) as u64
 }
 
 /// Whether a frame can reach from `sp` to `cfa`.
@@ -347,26 +354,30 @@ fn read_window(cursor: Cursor, start: u64, bytes: u64) -> bool {
 
 /// The rule for a pc, from the cache if it is there.
 #[inline(always)]
-fn rule_at(cursor: Cursor, target: u32, cache_base: u32, pc: u64) -> Rule {
+fn rule_at(cursor: Cursor, target: u32, generation: u64, pc: u64) -> Rule {
     if mode() == mode::FRAME_POINTERS {
         return Rule::NONE;
     }
-    // Of 47 bits of an address, the index holds 16 and the tag 31: together they are all of it.
-    let index = cache_base | ((pc ^ pc >> CACHE_INDEX_BITS) as u32 & ((1 << CACHE_INDEX_BITS) - 1));
-    let tag = (pc >> CACHE_INDEX_BITS) << 33 | FOUND;
-    let Some(entry) = CACHE.get_ptr_mut(index) else { return Rule::NONE };
-    // SAFETY: a map value; one word, read at once.
-    let word = unsafe { core::ptr::read_volatile(entry) };
-    if word >> 32 == tag >> 32 {
-        return Rule(word as u32);
+    let key = CachedRule::key(pc, generation);
+    let Some(entry) = CACHE.get_ptr_mut(CachedRule::index(key)) else { return Rule::NONE };
+    // SAFETY: a map value, valid while the program runs. What is read while another CPU writes does not check.
+    let (cached_key, value) = unsafe {
+        (core::ptr::read_volatile(&raw const (*entry).key), core::ptr::read_volatile(&raw const (*entry).value))
+    };
+    if cached_key == key && value >> 32 == CachedRule::check(key) {
+        return Rule(value as u32);
     }
     let found = find_rule(target, pc);
     if found & FOUND == 0 {
         cursor.flag(ended::IN_UNKNOWN_CODE);
         return Rule::NONE;
     }
-    // SAFETY: a map value; one word, written at once.
-    unsafe { core::ptr::write_volatile(entry, tag | found & u64::from(u32::MAX)) };
+    let fresh = CachedRule::new(key, found as u32);
+    // SAFETY: see above.
+    unsafe {
+        core::ptr::write_volatile(&raw mut (*entry).key, fresh.key);
+        core::ptr::write_volatile(&raw mut (*entry).value, fresh.value);
+    }
     Rule(found as u32)
 }
 
@@ -375,12 +386,12 @@ fn rule_at(cursor: Cursor, target: u32, cache_base: u32, pc: u64) -> Rule {
 #[inline(never)]
 pub extern "C" fn find_rule(target: u32, pc: u64) -> u64 {
     let Some(mapping) = find_mapping(target, pc) else { return 0 };
-    let pc = mapping.pc_bias.wrapping_add(pc);
-    if mapping.rows_count == 0 || pc >> 32 != 0 {
+    let offset_in_file = mapping.file_bias.wrapping_add(pc);
+    if mapping.rows_count == 0 || offset_in_file >> 32 != 0 {
         return FOUND;
     }
-    // The last row whose pc is not above this one.
-    let key = pc << 32 | u64::from(u32::MAX);
+    // The last row that does not begin behind it.
+    let key = offset_in_file << 32 | u64::from(u32::MAX);
     let (mut low, mut high) = (mapping.rows_first, mapping.rows_first + mapping.rows_count);
     for _ in 0..ROW_STEPS {
         if low >= high {

@@ -14,7 +14,7 @@ use self::names::{Name, Root, SourceFile};
 use crate::process::root;
 
 /// The stages of the pipeline. None of them names another one.
-const STAGES: [&str; 7] = ["target", "plan", "kernel", "heap", "symbols", "render", "tui"];
+const STAGES: [&str; 8] = ["target", "plan", "unwind", "kernel", "heap", "symbols", "render", "tui"];
 
 /// What the stages share: data that crosses from one to the next. It names nothing of the crate.
 const VOCABULARY: &str = "model";
@@ -26,12 +26,13 @@ const WIRING: &str = "session";
 const NAMED_BY_MAIN: [&str; 2] = ["cli", WIRING];
 
 /// Dependencies that only one place of the crate names.
-const DOORS: [(&str, Place); 8] = [
+const DOORS: [(&str, Place); 9] = [
     ("aya", Place::Module("kernel")),
     ("aya_log", Place::Module("kernel")),
     ("aya_obj", Place::Module("kernel")),
     ("perf_event", Place::Module("kernel")),
     ("blazesym", Place::Module("symbols")),
+    ("gimli", Place::Module("unwind")),
     ("object", Place::OneFile("elf.rs")),
     ("ratatui", Place::Module("tui")),
     ("crossterm", Place::Module("tui")),
