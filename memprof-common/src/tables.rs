@@ -143,6 +143,16 @@ impl FrameWord {
     }
 }
 
+/// How stacks are unwound: the programs' constant `UNWIND_MODE`.
+pub mod unwind_mode {
+    /// By tables, and by frame pointers where there are none.
+    pub const AUTO: u32 = 0;
+    /// By tables only.
+    pub const TABLES: u32 = 1;
+    /// By frame pointers only.
+    pub const FRAME_POINTERS: u32 = 2;
+}
+
 /// How a walk ended. Kept in the stack's record.
 pub mod ended {
     /// At the thread's first frame.

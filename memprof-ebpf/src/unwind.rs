@@ -14,7 +14,7 @@
 use aya_ebpf::helpers::generated::bpf_probe_read_user;
 use memprof_common::{
     MAX_FRAMES,
-    tables::{CachedRule, MappedCode, Run, ended},
+    tables::{CachedRule, MappedCode, Run, ended, unwind_mode},
     unwind::{RBP_AT_RBP, RBP_LOST, Rule, kind, sigcontext},
 };
 
@@ -44,19 +44,9 @@ pub const WINDOW_BYTES: u64 = 2048;
 /// In a word of [`find_rule`] and of the cache: there is a rule.
 const FOUND: u64 = 1 << 32;
 
-/// How to unwind. The loader sets it.
+/// How to unwind, one of [`unwind_mode`]. The loader sets it.
 #[unsafe(no_mangle)]
-static UNWIND_MODE: u32 = mode::AUTO;
-
-/// Values of [`UNWIND_MODE`], as in the userspace side's options.
-mod mode {
-    /// By tables, and by frame pointers where there are none.
-    pub const AUTO: u32 = 0;
-    /// By tables only.
-    pub const TABLES: u32 = 1;
-    /// By frame pointers only.
-    pub const FRAME_POINTERS: u32 = 2;
-}
+static UNWIND_MODE: u32 = unwind_mode::AUTO;
 
 /// What a step needs of the frame that it leaves. `ip` is a return address; where a signal interrupted a frame, it is one
 /// more than the interrupted pc, so that one less is within the right instruction in any case.
@@ -273,14 +263,14 @@ fn step_by_rule(cursor: Cursor, rule: Rule) -> bool {
 #[inline(always)]
 fn step_by_frame_pointer(cursor: Cursor) -> bool {
     let mode = mode();
-    if mode == mode::TABLES {
+    if mode == unwind_mode::TABLES {
         return cursor.end(ended::NO_ROWS);
     }
     let bp = cursor.registers().bp;
     if bp == 0 {
         return false;
     }
-    if mode == mode::AUTO {
+    if mode == unwind_mode::AUTO {
         cursor.flag(ended::BY_FRAME_POINTER);
     }
     go_to(cursor, bp.wrapping_add(16), bp, ended::NO_ROWS)
@@ -355,7 +345,7 @@ fn read_window(cursor: Cursor, start: u64, bytes: u64) -> bool {
 /// The rule for a pc, from the cache if it is there.
 #[inline(always)]
 fn rule_at(cursor: Cursor, target: u32, generation: u64, pc: u64) -> Rule {
-    if mode() == mode::FRAME_POINTERS {
+    if mode() == unwind_mode::FRAME_POINTERS {
         return Rule::NONE;
     }
     let key = CachedRule::key(pc, generation);

@@ -1,11 +1,14 @@
 //! Records become events: bytes from a ring, keys and values from maps. Pure.
 
 use memprof_common::{
-    ExecRecord, FreeRecord, Header, ImageTotals, LeaderExitRecord, MAX_FRAMES, NurseryEntry, NurseryKey, StackRecord,
-    kind,
+    ExecRecord, FreeRecord, Header, ImageTotals, LeaderExitRecord, MAX_FRAMES, NurseryEntry, NurseryKey, StackFrame,
+    StackRecord, kind,
+    tables::{FrameWord, ended},
 };
 
-use crate::model::{Allocation, Event, ImageId, Losses, RawStack, StackId, Timestamp, Totals};
+use crate::model::{
+    Allocation, Event, ImageId, Losses, ObjectId, RawFrame, RawStack, StackId, Timestamp, Totals, Truncation,
+};
 
 /// A ring buffer record; nothing if it is none that this version writes.
 pub(super) fn record(bytes: &[u8]) -> Option<Event> {
@@ -25,6 +28,7 @@ pub(super) fn record(bytes: &[u8]) -> Option<Event> {
         },
         kind::LEADER_EXIT => Event::LeaderExit { target: words.u32_at(offset::LEADER_EXIT_TARGET)? },
         kind::NURSERY_FILLING => Event::NurseryFilling,
+        kind::UNKNOWN_CODE => Event::UnknownCode { image },
         _ => return None,
     })
 }
@@ -70,19 +74,43 @@ fn stack(words: Words<'_>, image: ImageId, time: Timestamp) -> Option<RawStack> 
     if depth > MAX_FRAMES {
         return None;
     }
-    let frame = |index| words.u64_at(StackRecord::PREFIX + 8 * index);
-    let addresses = (0..depth).map(frame).collect::<Option<_>>()?;
-    Some(RawStack { id: StackId(words.u64_at(offset::STACK_ID)?), image, time, addresses })
+    let frames = (0..depth).map(|index| frame(words, index)).collect::<Option<_>>()?;
+    let truncated = truncation(words.u32_at(offset::STACK_ENDED)?);
+    Some(RawStack { id: StackId(words.u64_at(offset::STACK_ID)?), image, time, frames, truncated })
+}
+
+fn frame(words: Words<'_>, index: usize) -> Option<RawFrame> {
+    let start = StackRecord::PREFIX + size_of::<StackFrame>() * index;
+    let address = words.u64_at(start + offset::FRAME_ADDRESS)?;
+    let place = FrameWord(words.u64_at(start + offset::FRAME_PLACE)?).place();
+    Some(RawFrame { address, place: place.map(|(object, offset_in_file)| (ObjectId(object), offset_in_file)) })
+}
+
+/// Why the walk that ended so may have missed frames; `None` if it cannot have.
+fn truncation(ended: u32) -> Option<Truncation> {
+    Some(match ended & ended::REASON {
+        ended::TOO_DEEP => Truncation::TooDeep,
+        ended::NO_ROWS => Truncation::NoTable,
+        ended::IMPLAUSIBLE => Truncation::Implausible,
+        ended::UNREADABLE => Truncation::Unreadable,
+        ended::RETURN_PROBE => Truncation::ReturnProbe,
+        _ if ended & ended::IN_UNKNOWN_CODE != 0 => Truncation::UnknownCode,
+        _ if ended & ended::BY_FRAME_POINTER != 0 => Truncation::NoTable,
+        _ => return None,
+    })
 }
 
 mod offset {
     use std::mem::offset_of;
 
-    use super::{ExecRecord, FreeRecord, LeaderExitRecord, StackRecord};
+    use super::{ExecRecord, FreeRecord, LeaderExitRecord, StackFrame, StackRecord};
 
     pub(super) const FREE_ADDRESS: usize = offset_of!(FreeRecord, address);
     pub(super) const STACK_ID: usize = offset_of!(StackRecord, stack);
     pub(super) const STACK_DEPTH: usize = offset_of!(StackRecord, depth);
+    pub(super) const STACK_ENDED: usize = offset_of!(StackRecord, ended);
+    pub(super) const FRAME_ADDRESS: usize = offset_of!(StackFrame, address);
+    pub(super) const FRAME_PLACE: usize = offset_of!(StackFrame, place);
     pub(super) const EXEC_TARGET: usize = offset_of!(ExecRecord, target);
     pub(super) const EXEC_PREVIOUS: usize = offset_of!(ExecRecord, previous_image);
     pub(super) const EXEC_BY_OTHER_THREAD: usize = offset_of!(ExecRecord, by_other_thread);
@@ -131,9 +159,11 @@ mod tests {
 
     #[test]
     fn a_stack_has_as_many_frames_as_it_says() {
-        let event = record(&bytes(&[header(kind::STACK, 1), 5, 0xfeed, 2, 0x10, 0x20]));
-        let addresses = Box::new([0x10, 0x20]);
-        let stack = RawStack { id: StackId(0xfeed), image: ImageId(1), time: Timestamp(5), addresses };
+        let in_object = FrameWord::in_object(7, 0x123).0;
+        let event = record(&bytes(&[header(kind::STACK, 1), 5, 0xfeed, 2, 0x10, in_object, 0x20, 0x20]));
+        let known = RawFrame { address: 0x10, place: Some((ObjectId(7), 0x123)) };
+        let frames = Box::new([known, RawFrame { address: 0x20, place: None }]);
+        let stack = RawStack { id: StackId(0xfeed), image: ImageId(1), time: Timestamp(5), frames, truncated: None };
         assert_eq!(event, Some(Event::Stack(stack)));
     }
 
@@ -141,9 +171,17 @@ mod tests {
     fn what_is_cut_short_or_unknown_is_no_event() {
         assert_eq!(record(&[]), None);
         assert_eq!(record(&bytes(&[header(kind::FREE, 3), 77])), None);
-        assert_eq!(record(&bytes(&[header(kind::STACK, 1), 5, 0xfeed, 3, 0x10, 0x20])), None);
+        assert_eq!(record(&bytes(&[header(kind::STACK, 1), 5, 0xfeed, 2, 0x10, 0x20, 0x30])), None);
         assert_eq!(record(&bytes(&[header(kind::STACK, 1), 5, 0xfeed, u64::MAX, 0x10])), None);
         assert_eq!(record(&bytes(&[header(99, 0), 0])), None);
+    }
+
+    #[test]
+    fn a_walk_that_may_have_missed_frames_says_why() {
+        assert_eq!(truncation(ended::COMPLETE), None);
+        assert_eq!(truncation(ended::COMPLETE | ended::BY_FRAME_POINTER), Some(Truncation::NoTable));
+        assert_eq!(truncation(ended::BY_FRAME_POINTER | ended::IN_UNKNOWN_CODE), Some(Truncation::UnknownCode));
+        assert_eq!(truncation(ended::TOO_DEEP | ended::IN_UNKNOWN_CODE), Some(Truncation::TooDeep));
     }
 
     #[test]

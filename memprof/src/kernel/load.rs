@@ -6,9 +6,10 @@ use aya::{
     programs::RawTracePoint,
 };
 use aya_log::EbpfLogger;
+use memprof_common::{tables::unwind_mode, unwind::Row};
 use tokio::io::unix::AsyncFd;
 
-use super::{Kernel, KernelError, attach::Probes, batch::BatchMap, mappings::MappingWatch, memory};
+use super::{Kernel, KernelError, attach::Probes, batch::BatchMap, mappings::MappingWatch, memory, tables::Tables};
 use crate::readiness;
 
 /// What the programs log goes to the process's logger.
@@ -38,18 +39,38 @@ pub struct Sizes {
     pub ring_bytes: u32,
     /// Threads that can be followed into the allocator.
     pub threads: u32,
+    /// Bytes of unwinding rows, of all objects.
+    pub unwind_bytes: u32,
+}
+
+/// How stacks are unwound.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Unwind {
+    /// By the tables that compilers write for exceptions, and by frame pointers where there are none.
+    #[default]
+    Auto,
+    /// By the tables only.
+    Dwarf,
+    /// By frame pointers only.
+    Fp,
 }
 
 impl Default for Sizes {
     fn default() -> Self {
-        Self { nursery_entries: 1 << 18, stack_entries: 1 << 16, ring_bytes: 1 << 24, threads: 1 << 14 }
+        Self { nursery_entries: 1 << 18, stack_entries: 1 << 16, ring_bytes: 1 << 24, threads: 1 << 14, unwind_bytes: 1 << 25 }
+    }
+}
+
+impl Sizes {
+    fn rows(&self) -> u32 {
+        (self.unwind_bytes / size_of::<Row>() as u32).max(1)
     }
 }
 
 impl Kernel {
     /// Loads the programs and makes the maps. With `log`, the programs' rare conditions go to the process's logger.
-    pub fn load(sizes: Sizes, log: bool) -> Result<Self, KernelError> {
-        let mut bpf = load_object(sizes, log)?;
+    pub fn load(sizes: Sizes, unwind: Unwind, log: bool) -> Result<Self, KernelError> {
+        let mut bpf = load_object(sizes, unwind, log)?;
         let memory_bytes = bpf.maps().filter_map(|(_, map)| memory::of_map(map)).sum();
         let logger = log.then(|| EbpfLogger::init(&mut bpf)).transpose().map_err(failed)?.map(Logger);
         for (program, tracepoint) in [("process_exec", "sched_process_exec"), ("thread_exit", "sched_process_exit")] {
@@ -65,6 +86,7 @@ impl Kernel {
             targets: take(&mut bpf, "TARGETS")?.try_into()?,
             tracked: take(&mut bpf, "TRACKED")?.try_into()?,
             mappings: MappingWatch::open()?,
+            tables: Tables::new(&mut bpf, sizes.rows())?,
             logger,
             images_numbered: 0,
             memory_bytes,
@@ -73,20 +95,27 @@ impl Kernel {
     }
 }
 
-fn load_object(sizes: Sizes, log: bool) -> Result<Ebpf, KernelError> {
+fn load_object(sizes: Sizes, unwind: Unwind, log: bool) -> Result<Ebpf, KernelError> {
     let cpus = aya::util::nr_cpus().map_err(|(call, source)| KernelError::Call { call, source })? as u64;
     // Half of the nursery may fill before a drain, on all CPUs together; the other half is for while it runs.
     let nursery_mark = (u64::from(sizes.nursery_entries) / 2 / cpus).max(1);
     let ring_mark = u64::from(sizes.ring_bytes) / 4;
     // The verifier removes the logging itself where the level rules it out.
     let log_level = if log { log::LevelFilter::Debug as u8 } else { log::LevelFilter::Off as u8 };
+    let unwind_mode = match unwind {
+        Unwind::Auto => unwind_mode::AUTO,
+        Unwind::Dwarf => unwind_mode::TABLES,
+        Unwind::Fp => unwind_mode::FRAME_POINTERS,
+    };
     EbpfLoader::new()
         .map_max_entries("NURSERY", sizes.nursery_entries)
         .map_max_entries("STACKS", sizes.stack_entries)
         .map_max_entries("EVENTS", sizes.ring_bytes)
         .map_max_entries("IN_FLIGHT", sizes.threads)
+        .map_max_entries("ROWS", sizes.rows())
         .override_global("NURSERY_MARK", &nursery_mark, true)
         .override_global("RING_MARK", &ring_mark, true)
+        .override_global("UNWIND_MODE", &unwind_mode, true)
         .override_global(aya_log::LEVEL, &log_level, false)
         .load(aya::include_bytes_aligned!("../../bpf/memprof.bpf.o"))
         .map_err(failed)

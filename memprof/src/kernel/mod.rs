@@ -4,10 +4,13 @@
 mod attach;
 mod batch;
 mod decode;
+mod extents;
 mod load;
+mod mapped_array;
 mod mappings;
 mod memory;
 mod support;
+mod tables;
 
 use std::{io, path::PathBuf};
 
@@ -16,7 +19,7 @@ use aya::{
     maps::{Array, HashMap, MapData, MapError, PerCpuHashMap, PerCpuValues, RingBuf},
     programs::{Program, ProgramError},
 };
-use memprof_common::{ImageTotals, NurseryEntry, NurseryKey, StackTotals, Tracked};
+use memprof_common::{ImageTotals, NurseryEntry, NurseryKey, StackTotals, Tracked, unwind::Row};
 use tokio::io::unix::AsyncFd;
 
 use self::{
@@ -24,12 +27,14 @@ use self::{
     batch::BatchMap,
     load::{Logger, take},
     mappings::MappingWatch,
+    tables::Tables,
 };
 pub use self::{
-    load::Sizes,
+    load::{Sizes, Unwind},
     support::{Check, Outcome, checks, require},
+    tables::NoRoom,
 };
-use crate::model::{Allocation, AttachPlan, Event, ImageId, Losses, MappingNotice, Object, ObjectId, StackId, Totals};
+use crate::model::{Allocation, AttachPlan, Event, ImageId, Losses, Mapping, MappingNotice, Object, ObjectId, StackId, Totals};
 
 /// Why the kernel side failed.
 #[derive(Debug, thiserror::Error)]
@@ -80,6 +85,7 @@ pub struct Kernel {
     targets: Array<MapData, u32>,
     tracked: HashMap<MapData, u32, Tracked>,
     mappings: MappingWatch,
+    tables: Tables,
     logger: Option<Logger>,
     images_numbered: u32,
     memory_bytes: u64,
@@ -99,6 +105,7 @@ impl Kernel {
     /// Ends following a process that is gone: its pid can be another's from now on.
     pub fn untrack(&mut self, target: TargetId, pid: u32) {
         self.probes.detach(target);
+        self.tables.remove_code(target);
         // An error means that the programs saw the pid reused, and have removed it.
         let _ = self.tracked.remove(&pid);
     }
@@ -113,6 +120,42 @@ impl Kernel {
         object: impl Fn(ObjectId) -> Option<&'a Object>,
     ) -> Result<(), KernelError> {
         self.probes.attach(&mut self.bpf, target, thread, plan, object)
+    }
+
+    /// Whether the unwinder has an object's rows.
+    pub fn has_rows(&self, object: ObjectId) -> bool {
+        self.tables.has(object)
+    }
+
+    /// Gives the unwinder the rows of an object, for all targets that map it.
+    pub fn add_rows(&mut self, object: ObjectId, rows: &[Row]) -> Result<(), NoRoom> {
+        self.tables.add_rows(object, rows)
+    }
+
+    /// Takes the rows of an object away, which no target may have mapped any more.
+    pub fn remove_rows(&mut self, object: ObjectId) {
+        self.tables.remove_rows(object);
+    }
+
+    /// Bytes of rows in use.
+    pub fn row_bytes(&self) -> u64 {
+        self.tables.row_bytes()
+    }
+
+    /// Rows for which there is room.
+    pub fn free_rows(&mut self) -> u32 {
+        self.tables.free_rows()
+    }
+
+    /// Tells the unwinder what code a target has mapped: all of it, sorted by address, disjoint. `stack_end` is where its
+    /// main thread's stack ends, or zero.
+    pub fn set_code(&mut self, target: TargetId, code: &[Mapping], stack_end: u64) -> Result<(), NoRoom> {
+        self.tables.set_code(target, code, stack_end)
+    }
+
+    /// Makes the unwinder forget what it has cached of a target, whose program was replaced.
+    pub fn renew_code(&mut self, target: TargetId) {
+        self.tables.renew(target);
     }
 
     /// Detaches all probes of a target. Returns before it is done.

@@ -1,6 +1,6 @@
 //! What the kernel side tells: records, decoded and trusted.
 
-use super::{ImageId, StackId, Timestamp};
+use super::{ImageId, RawFrame, StackId, Timestamp};
 
 /// A block that was allocated and, as far as the sender knew, not freed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,8 +24,33 @@ pub struct RawStack {
     pub image: ImageId,
     /// When it was first seen: its addresses mean what was mapped at that time.
     pub time: Timestamp,
-    /// Return addresses, from the allocator's caller outwards.
-    pub addresses: Box<[u64]>,
+    /// From the allocator's caller outwards.
+    pub frames: Box<[RawFrame]>,
+    /// Why frames may be missing, if they may.
+    pub truncated: Option<Truncation>,
+}
+
+/// Why a stack may be without some of its outer frames, or have wrong ones.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, thiserror::Error)]
+pub enum Truncation {
+    /// It has more frames than are kept.
+    #[error("more than 127 frames")]
+    TooDeep,
+    /// Code without unwind tables was crossed by its frame pointer, if it has one.
+    #[error("code without unwind tables")]
+    NoTable,
+    /// Code was crossed that had just been mapped.
+    #[error("code that had just been mapped")]
+    UnknownCode,
+    /// A frame was met that cannot be one.
+    #[error("an implausible frame")]
+    Implausible,
+    /// The stack's memory could not be read.
+    #[error("unreadable memory")]
+    Unreadable,
+    /// A return address was replaced by another tool's return probe.
+    #[error("another tool's return probe")]
+    ReturnProbe,
 }
 
 /// One thing that happened, in the order in which the kernel side wrote it.
@@ -62,6 +87,11 @@ pub enum Event {
     },
     /// The nursery passed its fill mark and wants to be drained.
     NurseryFilling,
+    /// A stack runs through code that the unwinder knows no mapping for.
+    UnknownCode {
+        /// Whose stack.
+        image: ImageId,
+    },
 }
 
 /// What an image did over the observed time.

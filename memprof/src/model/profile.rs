@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use super::{BuildId, Losses, ObjectId, StackId, Totals, Warning};
+use super::{BuildId, Losses, ObjectId, StackId, Totals, Truncation, Warning};
 
 /// What was allocated and not freed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -87,6 +87,8 @@ pub struct StackSnapshot<F> {
     pub oldest: Duration,
     /// From the allocator's caller outwards. Empty where the stack was lost.
     pub frames: Vec<F>,
+    /// Why frames may be missing, if they may.
+    pub truncated: Option<Truncation>,
     /// The blocks selected, oldest first, if asked for.
     pub allocations: Vec<LiveAllocation>,
 }
@@ -177,6 +179,7 @@ impl<F> StackSnapshot<F> {
             total_allocations: self.total_allocations,
             oldest: self.oldest,
             frames: name(self.frames),
+            truncated: self.truncated,
             allocations: self.allocations,
         }
     }

@@ -1,0 +1,77 @@
+//! BPF arrays that are mapped into this process (`BPF_F_MMAPABLE`): written with plain stores, seen by the programs at
+//! once, a million entries in a millisecond.
+
+use std::{
+    os::fd::{AsFd as _, BorrowedFd},
+    ptr::NonNull,
+};
+
+use aya::maps::MapData;
+use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
+
+use super::KernelError;
+
+/// An array with elements `T`, which must be as large as a multiple of eight bytes.
+pub(super) struct MappedArray<T> {
+    start: NonNull<T>,
+    entries: usize,
+    // The mapping keeps the map alive, and this its descriptor open for those who ask for it.
+    _map: MapData,
+}
+
+impl<T: Copy> MappedArray<T> {
+    const ELEMENT_IS_WORDS: () = assert!(size_of::<T>().is_multiple_of(8));
+
+    /// Maps all of `map`, which has `entries` elements.
+    pub(super) fn new(map: MapData, entries: usize) -> Result<Self, KernelError> {
+        let () = Self::ELEMENT_IS_WORDS;
+        let start = map_shared(map.fd().as_fd(), Self::bytes(entries))
+            .map_err(|error| KernelError::Call { call: "mmap of a BPF array", source: error.into() })?;
+        Ok(Self { start: start.cast(), entries, _map: map })
+    }
+
+    /// Number of elements.
+    pub(super) fn entries(&self) -> usize {
+        self.entries
+    }
+
+    /// Reads an element; the programs may write to it at the same time.
+    pub(super) fn read(&self, index: usize) -> T {
+        assert!(index < self.entries);
+        // SAFETY: within the mapping, which lives as long as `self`.
+        unsafe { self.start.add(index).read_volatile() }
+    }
+
+    /// Changes an element by a pointer to it, which is to be used for volatile access only.
+    pub(super) fn pointer(&mut self, index: usize) -> *mut T {
+        assert!(index < self.entries);
+        // SAFETY: within the mapping.
+        unsafe { self.start.add(index).as_ptr() }
+    }
+
+    /// Writes elements from `index` on.
+    pub(super) fn write(&mut self, index: usize, elements: &[T]) {
+        assert!(index <= self.entries && elements.len() <= self.entries - index);
+        // SAFETY: within the mapping; nobody else writes there, and programs that read it meanwhile have no use for it yet.
+        unsafe { self.start.add(index).as_ptr().copy_from_nonoverlapping(elements.as_ptr(), elements.len()) };
+    }
+
+    fn bytes(entries: usize) -> usize {
+        (entries * size_of::<T>()).next_multiple_of(rustix::param::page_size())
+    }
+}
+
+impl<T> Drop for MappedArray<T> {
+    fn drop(&mut self) {
+        let bytes = (self.entries * size_of::<T>()).next_multiple_of(rustix::param::page_size());
+        // SAFETY: what was mapped in `new`; no reference to it exists. An error leaves it mapped, which does no harm.
+        let _ = unsafe { munmap(self.start.as_ptr().cast(), bytes) };
+    }
+}
+
+fn map_shared(map: BorrowedFd<'_>, bytes: usize) -> rustix::io::Result<NonNull<u8>> {
+    // SAFETY: a new mapping, at an address that the kernel picks.
+    let start =
+        unsafe { mmap(std::ptr::null_mut(), bytes, ProtFlags::READ | ProtFlags::WRITE, MapFlags::SHARED, map, 0) }?;
+    NonNull::new(start.cast()).ok_or(rustix::io::Errno::NOMEM)
+}

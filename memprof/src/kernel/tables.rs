@@ -1,0 +1,182 @@
+//! The unwinder's tables: the rows of each object, once, and what code each target has mapped. See
+//! [`memprof_common::tables`] for how they hang together.
+
+use std::{
+    collections::HashMap,
+    ops::Range,
+    time::{Duration, Instant},
+};
+
+use aya::{
+    Ebpf,
+    maps::{Map, MapData},
+};
+use memprof_common::{
+    MAX_TARGETS,
+    tables::{GENERATION_BITS, MappedCode, Run, Space},
+    unwind::Row,
+};
+
+use super::{KernelError, TargetId, extents::Extents, load::failed, mapped_array::MappedArray, take};
+use crate::model::{Mapping, ObjectId};
+
+/// Entries of `MAPPINGS`, of all targets.
+pub(super) const MAPPINGS: u32 = 1 << 16;
+
+/// Most mappings of one target: what the programs' binary search reaches.
+const MOST_MAPPINGS: usize = 1 << 12;
+
+/// After this time no program that runs can have seen what was replaced.
+const GRACE: Duration = Duration::from_millis(100);
+
+/// There is no room in a table; not an error of the kernel's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NoRoom;
+
+/// The tables, and what of them is in use.
+pub(super) struct Tables {
+    rows: MappedArray<Row>,
+    mappings: MappedArray<MappedCode>,
+    spaces: MappedArray<Space>,
+    free_rows: Extents,
+    free_mappings: Extents,
+    objects: HashMap<ObjectId, Range<u32>>,
+    runs: HashMap<TargetId, Range<u32>>,
+    replaced: Vec<(Instant, Replaced)>,
+    generations: u64,
+}
+
+enum Replaced {
+    Rows(Range<u32>),
+    Mappings(Range<u32>),
+}
+
+impl Tables {
+    /// Maps the tables; there is room for that many rows.
+    pub(super) fn new(bpf: &mut Ebpf, rows: u32) -> Result<Self, KernelError> {
+        Ok(Self {
+            rows: MappedArray::new(array(bpf, "ROWS")?, rows as usize)?,
+            mappings: MappedArray::new(array(bpf, "MAPPINGS")?, MAPPINGS as usize)?,
+            spaces: MappedArray::new(array(bpf, "SPACES")?, MAX_TARGETS as usize)?,
+            free_rows: Extents::new(rows),
+            free_mappings: Extents::new(MAPPINGS),
+            objects: HashMap::new(),
+            runs: HashMap::new(),
+            replaced: Vec::new(),
+            generations: 0,
+        })
+    }
+
+    /// Whether an object's rows are there.
+    pub(super) fn has(&self, object: ObjectId) -> bool {
+        self.objects.contains_key(&object)
+    }
+
+    /// Rows for which there is room.
+    pub(super) fn free_rows(&mut self) -> u32 {
+        self.reuse_replaced();
+        self.free_rows.free_entries()
+    }
+
+    /// Bytes of rows in use.
+    pub(super) fn row_bytes(&self) -> u64 {
+        (self.rows.entries() as u64 - u64::from(self.free_rows.free_entries())) * 8
+    }
+
+    /// Enters an object's rows.
+    pub(super) fn add_rows(&mut self, object: ObjectId, rows: &[Row]) -> Result<(), NoRoom> {
+        self.reuse_replaced();
+        let place = u32::try_from(rows.len()).ok().and_then(|count| self.free_rows.take(count)).ok_or(NoRoom)?;
+        self.rows.write(place.start as usize, rows);
+        self.objects.insert(object, place);
+        Ok(())
+    }
+
+    /// Removes an object's rows. No target may have it mapped.
+    pub(super) fn remove_rows(&mut self, object: ObjectId) {
+        if let Some(place) = self.objects.remove(&object) {
+            self.replaced.push((Instant::now(), Replaced::Rows(place)));
+        }
+    }
+
+    /// Replaces what a target has mapped, sorted by address and disjoint. `stack_end` as in [`Space`].
+    pub(super) fn set_code(&mut self, target: TargetId, code: &[Mapping], stack_end: u64) -> Result<(), NoRoom> {
+        self.reuse_replaced();
+        let code: Vec<_> = code.iter().take(MOST_MAPPINGS).map(|mapping| self.entry(mapping)).collect();
+        let place = self.free_mappings.take(code.len() as u32).ok_or(NoRoom)?;
+        self.mappings.write(place.start as usize, &code);
+        let old = self.runs.insert(target, place.clone()).unwrap_or(0..0);
+        let is_extension = old.clone().all(|index| extends(&code, self.mappings.read(index as usize)));
+        let space = self.spaces.pointer(target.0 as usize);
+        // The programs read the generation first and the mappings later, so what they cache under the new generation is of the
+        // new mappings.
+        // SAFETY: an element of the array; single words, which the programs read and write as such.
+        unsafe {
+            (&raw mut (*space).stack_end).write_volatile(stack_end);
+            (&raw mut (*space).mappings).write_volatile(Run::new(place.start, place.len() as u32).0);
+        }
+        if !is_extension {
+            self.renew(target);
+        }
+        self.replaced.push((Instant::now(), Replaced::Mappings(old)));
+        Ok(())
+    }
+
+    /// Makes void what is cached of a target, and the names of its stacks.
+    pub(super) fn renew(&mut self, target: TargetId) {
+        self.generations += 1;
+        let generation = (self.generations << 1) & ((1 << GENERATION_BITS) - 1);
+        let space = self.spaces.pointer(target.0 as usize);
+        // SAFETY: see `set_code`.
+        unsafe { (&raw mut (*space).generation).write_volatile(generation) };
+    }
+
+    /// Forgets a target.
+    pub(super) fn remove_code(&mut self, target: TargetId) {
+        let space = self.spaces.pointer(target.0 as usize);
+        // SAFETY: see `set_code`.
+        unsafe { (&raw mut (*space).mappings).write_volatile(Run::default().0) };
+        if let Some(run) = self.runs.remove(&target) {
+            self.replaced.push((Instant::now(), Replaced::Mappings(run)));
+        }
+    }
+
+    fn entry(&self, mapping: &Mapping) -> MappedCode {
+        let rows = self.objects.get(&mapping.object).cloned().unwrap_or(0..0);
+        MappedCode {
+            start: mapping.addresses.start,
+            end: mapping.addresses.end,
+            file_bias: mapping.offset_in_file.wrapping_sub(mapping.addresses.start),
+            rows_first: rows.start,
+            rows_count: rows.len() as u32,
+            object: mapping.object.0,
+            reserved: 0,
+        }
+    }
+
+    fn reuse_replaced(&mut self) {
+        let (free_rows, free_mappings) = (&mut self.free_rows, &mut self.free_mappings);
+        for (_, replaced) in self.replaced.extract_if(.., |(since, _)| since.elapsed() >= GRACE) {
+            match replaced {
+                Replaced::Rows(range) => free_rows.give_back(range),
+                Replaced::Mappings(range) => free_mappings.give_back(range),
+            }
+        }
+    }
+}
+
+/// Whether everything that `old` says still holds in `code`.
+fn extends(code: &[MappedCode], old: MappedCode) -> bool {
+    let index = code.partition_point(|entry| entry.start <= old.start);
+    let Some(entry) = index.checked_sub(1).map(|index| code[index]) else { return false };
+    old.end <= entry.end
+        && (old.file_bias, old.object, old.rows_first, old.rows_count)
+            == (entry.file_bias, entry.object, entry.rows_first, entry.rows_count)
+}
+
+fn array(bpf: &mut Ebpf, name: &str) -> Result<MapData, KernelError> {
+    match take(bpf, name)? {
+        Map::Array(map) => Ok(map),
+        _ => Err(failed(format!("map {name} is no array"))),
+    }
+}
