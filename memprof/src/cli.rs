@@ -6,7 +6,7 @@ use bytesize::ByteSize;
 use clap::{ArgAction, Args, Parser, Subcommand, error::ErrorKind};
 
 use crate::{
-    kernel::Sizes,
+    kernel::{Sizes, Unwind},
     model::{Selection, Sort},
     render::Format,
     session::{self, Options, Whom, doctor},
@@ -89,6 +89,10 @@ struct Record {
     #[arg(short, long, value_name = "FILE", help_heading = "Report")]
     output: Option<PathBuf>,
 
+    /// How to find the callers on a stack
+    #[arg(long, value_enum, default_value_t, value_name = "HOW")]
+    unwind: Unwind,
+
     #[command(flatten)]
     tables: Tables,
 }
@@ -106,6 +110,9 @@ struct Tables {
     /// Ring buffer of frees and new stacks
     #[arg(long, value_name = "SIZE", default_value_t = ByteSize(Sizes::default().ring_bytes.into()), value_parser = ring_size)]
     ring_size: ByteSize,
+    /// Unwinding rows, of all programs and libraries
+    #[arg(long, value_name = "SIZE", default_value_t = ByteSize(Sizes::default().unwind_bytes.into()), value_parser = unwind_memory)]
+    unwind_memory: ByteSize,
     /// Threads that can be followed
     #[arg(long, value_name = "N", default_value_t = Sizes::default().threads, value_parser = table_size())]
     threads: u32,
@@ -161,6 +168,7 @@ impl Record {
             selection,
             format: self.format,
             output: self.output,
+            unwind: self.unwind,
             sizes: self.tables.sizes(),
             log_programs,
         };
@@ -196,6 +204,8 @@ impl Tables {
             // In range, as `ring_size` has seen to.
             ring_bytes: self.ring_size.as_u64() as u32,
             threads: self.threads,
+            // Likewise.
+            unwind_bytes: self.unwind_memory.as_u64() as u32,
         }
     }
 }
@@ -215,7 +225,14 @@ fn table_size() -> clap::builder::RangedI64ValueParser<u32> {
 }
 
 fn ring_size(text: &str) -> Result<ByteSize, String> {
+    size_within(text, ByteSize::kib(4), ByteSize::gib(1))
+}
+
+fn unwind_memory(text: &str) -> Result<ByteSize, String> {
+    size_within(text, ByteSize::kib(4), ByteSize::gib(2))
+}
+
+fn size_within(text: &str, least: ByteSize, greatest: ByteSize) -> Result<ByteSize, String> {
     let size: ByteSize = text.parse()?;
-    let allowed = ByteSize::kib(4)..=ByteSize::gib(1);
-    if allowed.contains(&size) { Ok(size) } else { Err("it must be from 4KiB to 1GiB".into()) }
+    if (least..=greatest).contains(&size) { Ok(size) } else { Err(format!("it must be from {least} to {greatest}")) }
 }

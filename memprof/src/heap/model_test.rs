@@ -127,6 +127,7 @@ impl Model {
             total_allocations: id.0,
             oldest: blocks.first()?.age,
             frames: Vec::new(),
+            truncated: None,
             allocations: if selection.show_allocations { blocks } else { Vec::new() },
         })
     }

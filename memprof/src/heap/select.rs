@@ -7,7 +7,7 @@
 use std::{cmp::Reverse, time::Duration};
 
 use super::{Heap, blocks::Block};
-use crate::model::{LiveAllocation, Outstanding, RawFrame, Selection, Sort, StackId, StackSnapshot, Timestamp};
+use crate::model::{LiveAllocation, Outstanding, RawFrame, Selection, Sort, StackId, StackSnapshot, Timestamp, Truncation};
 
 /// The outcome of a [`Selection`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -52,13 +52,13 @@ impl Heap {
     /// of equal rank the one with more bytes comes first, then the one with the lower id.
     ///
     /// `total_allocations` tells how many allocations a stack has made, freed since or not; `frames` tells its frames,
-    /// and is asked only for the stacks that are shown.
+    /// and why some may be missing; it is asked only for the stacks that are shown.
     pub fn select(
         &self,
         selection: &Selection,
         now: Timestamp,
         total_allocations: impl Fn(StackId) -> u64,
-        mut frames: impl FnMut(StackId) -> Vec<RawFrame>,
+        mut frames: impl FnMut(StackId) -> (Vec<RawFrame>, Option<Truncation>),
     ) -> SelectedStacks {
         let mut holdings = self.holdings(selection, now);
         let selected = holdings.len();
@@ -67,14 +67,18 @@ impl Heap {
         let shown = holdings
             .iter()
             .zip(&mut listed)
-            .map(|(holding, allocations)| StackSnapshot {
-                id: holding.id,
-                outstanding: holding.outstanding,
-                growth_bytes: holding.growth_bytes,
-                total_allocations: total_allocations(holding.id),
-                oldest: holding.oldest,
-                frames: frames(holding.id),
-                allocations: std::mem::take(allocations),
+            .map(|(holding, allocations)| {
+                let (frames, truncated) = frames(holding.id);
+                StackSnapshot {
+                    id: holding.id,
+                    outstanding: holding.outstanding,
+                    growth_bytes: holding.growth_bytes,
+                    total_allocations: total_allocations(holding.id),
+                    oldest: holding.oldest,
+                    frames,
+                    truncated,
+                    allocations: std::mem::take(allocations),
+                }
             })
             .collect();
         SelectedStacks { shown, selected }

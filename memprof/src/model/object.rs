@@ -89,6 +89,16 @@ pub struct Mapping {
     pub since: Timestamp,
 }
 
+impl Mapping {
+    /// Whether what is mapped at `address` is just what follows.
+    pub fn continues_at(&self, address: u64, object: ObjectId, offset_in_file: u64) -> bool {
+        let length = self.addresses.end - self.addresses.start;
+        self.addresses.end == address
+            && self.object == object
+            && self.offset_in_file.wrapping_add(length) == offset_in_file
+    }
+}
+
 /// An executable mapping that the kernel told of when it was made.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MappingEvent {

@@ -114,6 +114,8 @@ pub struct ProcessSnapshot<F> {
     pub stacks: Vec<StackSnapshot<F>>,
     /// How many stacks were selected, shown or not.
     pub selected_stacks: usize,
+    /// How many stacks that hold something may be without some of their frames.
+    pub truncated_stacks: usize,
 }
 
 /// The state of all observed processes at one moment.
@@ -166,6 +168,7 @@ impl<F> ProcessSnapshot<F> {
             totals: self.totals,
             stacks: self.stacks.into_iter().map(|stack| stack.map_frames(name)).collect(),
             selected_stacks: self.selected_stacks,
+            truncated_stacks: self.truncated_stacks,
         }
     }
 }

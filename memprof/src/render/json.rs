@@ -58,6 +58,7 @@ struct ProcessView<'a> {
     peak_bytes: u64,
     totals: TotalsView,
     selected_stacks: usize,
+    truncated_stacks: usize,
     stacks: Vec<StackView<'a>>,
 }
 
@@ -83,6 +84,8 @@ struct StackView<'a> {
     growth_bytes: i64,
     total_allocations: u64,
     oldest_seconds: f64,
+    /// Why frames may be missing.
+    truncated: Option<String>,
     frames: Vec<FrameView<'a>>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     allocations: Vec<AllocationView>,
@@ -151,6 +154,7 @@ impl<'a> From<&'a ProcessSnapshot<Frame>> for ProcessView<'a> {
             peak_bytes: process.peak_bytes,
             totals: process.totals.into(),
             selected_stacks: process.selected_stacks,
+            truncated_stacks: process.truncated_stacks,
             stacks: process.stacks.iter().map(Into::into).collect(),
         }
     }
@@ -182,6 +186,7 @@ impl<'a> From<&'a StackSnapshot<Frame>> for StackView<'a> {
             growth_bytes: stack.growth_bytes,
             total_allocations: stack.total_allocations,
             oldest_seconds: stack.oldest.as_secs_f64(),
+            truncated: stack.truncated.map(|reason| reason.to_string()),
             frames: stack.frames.iter().map(Into::into).collect(),
             allocations: stack.allocations.iter().map(Into::into).collect(),
         }

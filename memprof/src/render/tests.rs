@@ -57,6 +57,7 @@ fn process(stacks: Vec<StackSnapshot<Frame>>) -> ProcessSnapshot<Frame> {
             freed_bytes: 1_237_948_826,
         },
         selected_stacks: stacks.len(),
+        truncated_stacks: 0,
         stacks,
     }
 }
@@ -69,6 +70,7 @@ fn stack(id: u64, bytes: u64, frames: Vec<Frame>) -> StackSnapshot<Frame> {
         total_allocations: 12_000,
         oldest: Duration::from_secs(252),
         frames,
+        truncated: None,
         allocations: Vec::new(),
     }
 }

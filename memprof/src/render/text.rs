@@ -129,6 +129,9 @@ impl Text<'_> {
         } else if process.selected_stacks == 0 && process.outstanding.allocations > 0 {
             writeln!(self.output, "  none of these allocations is selected")?;
         }
+        if process.truncated_stacks > 0 {
+            writeln!(self.output, "  {} may lack callers", count(process.truncated_stacks as u64, "stack"))?;
+        }
         Ok(())
     }
 
@@ -143,6 +146,10 @@ impl Text<'_> {
             self.tendency(stack.growth_bytes),
         )?;
         self.frames(&stack.frames)?;
+        if let Some(reason) = stack.truncated {
+            let bad = self.palette.bad;
+            writeln!(self.output, "        {bad}[callers may be missing: {reason}]{bad:#}")?;
+        }
         self.allocations(&stack.allocations)
     }
 

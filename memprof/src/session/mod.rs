@@ -1,5 +1,6 @@
 //! The only module that sees every stage: wires them, and runs the loop.
 
+mod code;
 pub mod doctor;
 mod launch;
 mod observed;
@@ -128,7 +129,7 @@ impl<'a> Session<'a> {
             options,
             output: Output::open(options.output.as_deref(), options.format)?,
             signals: Signals::catch().context("cannot catch signals")?,
-            recorder: Recorder::new(options.sizes, options.log_programs)?,
+            recorder: Recorder::new(options.sizes, options.unwind, options.log_programs)?,
             symbolizer: Symbolizer::default(),
             reports: 0,
         })

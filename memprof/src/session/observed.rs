@@ -1,6 +1,11 @@
 //! A process under observation.
 
-use std::{collections::HashSet, os::fd::OwnedFd, task::Context};
+use std::{
+    collections::HashSet,
+    os::fd::OwnedFd,
+    task::Context,
+    time::{Duration, Instant},
+};
 
 use anyhow::Context as _;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
@@ -25,6 +30,11 @@ pub(super) struct Observed {
     pub(super) planned: HashSet<ObjectId>,
     /// Whether objects may have been mapped since.
     pub(super) has_new_objects: bool,
+    /// Whether the unwinder has yet to be told of what is mapped.
+    pub(super) has_new_code: bool,
+    /// Where its main thread's stack ends, once that was looked up.
+    pub(super) stack_end: Option<u64>,
+    mappings_read: Option<Instant>,
     /// Whether it has called `execve` since it was attached or launched.
     pub(super) has_replaced_program: bool,
     pub(super) life: Life,
@@ -60,10 +70,29 @@ impl Observed {
             space,
             planned: HashSet::new(),
             has_new_objects: true,
+            has_new_code: true,
+            stack_end: None,
+            mappings_read: None,
             has_replaced_program: false,
             life: Life::Running,
             exit,
         }
+    }
+
+    /// Remembers that something was mapped or unmapped.
+    pub(super) fn note_new_code(&mut self) {
+        self.has_new_objects = true;
+        self.has_new_code = true;
+    }
+
+    /// Whether enough time has passed to read its mappings again, of its own accord.
+    pub(super) fn may_read_mappings(&mut self) -> bool {
+        const LEAST: Duration = Duration::from_millis(100);
+        let may = self.mappings_read.is_none_or(|time| time.elapsed() >= LEAST);
+        if may {
+            self.mappings_read = Some(Instant::now());
+        }
+        may
     }
 
     /// Whether it has just ended; registers for a wake-up if not.

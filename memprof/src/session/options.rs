@@ -2,7 +2,7 @@
 
 use std::{ffi::OsString, path::PathBuf, time::Duration};
 
-use crate::{kernel::Sizes, model::Selection, render::Format};
+use crate::{kernel::{Sizes, Unwind}, model::Selection, render::Format};
 
 /// Whom to observe.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,6 +28,8 @@ pub struct Options {
     pub format: Format,
     /// To which file; to standard output if none.
     pub output: Option<PathBuf>,
+    /// How stacks are unwound.
+    pub unwind: Unwind,
     /// Sizes of the kernel's tables.
     pub sizes: Sizes,
     /// Whether the BPF programs log.

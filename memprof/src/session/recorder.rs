@@ -1,7 +1,7 @@
 //! From probes to profiles: keeps what the kernel side tells of every observed process.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeSet, HashMap, HashSet},
     future::poll_fn,
     io,
     task::Poll,
@@ -11,13 +11,16 @@ use std::{
 use anyhow::{Context as _, bail};
 use rustix::time::{ClockId, clock_gettime};
 
-use super::observed::{Life, Observed, exit_watch};
+use super::{
+    code::CodeTables,
+    observed::{Life, Observed, exit_watch},
+};
 use crate::{
     heap::Heap,
-    kernel::{Kernel, Sizes, TargetId},
+    kernel::{Kernel, Sizes, TargetId, Unwind},
     model::{
         AttachPlan, Event, ImageId, Losses, MappingNotice, ObjectId, ProcessSnapshot, Profile, RawFrame, RawStack,
-        Selection, Snapshot, StackId, Timestamp, Warning,
+        Selection, Snapshot, StackId, Timestamp, Truncation, Warning,
     },
     plan::plan,
     target::{self, AddressSpace, ObjectTable, Process},
@@ -33,6 +36,7 @@ pub(super) struct Recorder {
     stacks: HashMap<StackId, RawStack>,
     /// Of images that are over.
     past_losses: Losses,
+    code: CodeTables,
     mappings_lost: u64,
     warnings: Vec<Warning>,
     started: Timestamp,
@@ -41,8 +45,8 @@ pub(super) struct Recorder {
 
 impl Recorder {
     /// Loads the programs. Needs a tokio runtime.
-    pub(super) fn new(sizes: Sizes, log_programs: bool) -> anyhow::Result<Self> {
-        let kernel = Kernel::load(sizes, log_programs)?;
+    pub(super) fn new(sizes: Sizes, unwind: Unwind, log_programs: bool) -> anyhow::Result<Self> {
+        let kernel = Kernel::load(sizes, unwind, log_programs)?;
         log::debug!("kernel memory: {}", bytesize::ByteSize(kernel.memory_bytes()));
         Ok(Self {
             kernel,
@@ -52,6 +56,7 @@ impl Recorder {
             heaps: HashMap::new(),
             stacks: HashMap::new(),
             past_losses: Losses::default(),
+            code: CodeTables::default(),
             mappings_lost: 0,
             warnings: Vec::new(),
             started: now(),
@@ -81,6 +86,8 @@ impl Recorder {
         let image = self.kernel.track(target, pid)?;
         self.processes.push(Observed::new(pid, target, process.command, image, space, exit));
         let index = self.processes.len() - 1;
+        self.tell_unwinder(index);
+        log::debug!("unwinding rows: {}", bytesize::ByteSize(self.kernel.row_bytes()));
         let attached = self.probe_new_objects(index);
         // A process that ends meanwhile has no thread left to attach to, or no mappings to search.
         Process::find(pid).with_context(|| format!("process {pid} ended while memprof attached to it"))?;
@@ -99,6 +106,9 @@ impl Recorder {
         let image = self.kernel.track(target, pid)?;
         self.processes.push(Observed::new(pid, target, command, image, AddressSpace::default(), exit));
         let index = self.processes.len() - 1;
+        for &object in objects {
+            self.code.load(&mut self.kernel, &self.objects, object);
+        }
         if self.probe_objects(index, objects)? == 0 {
             log::warn!("{}", self.no_allocator_in(index));
         }
@@ -128,6 +138,7 @@ impl Recorder {
     /// before the ring is read, in which its free may already stand.
     pub(super) fn drain(&mut self) -> anyhow::Result<()> {
         self.take_mappings()?;
+        self.tell_unwinder_what_is_new();
         self.take_nursery()?;
         let occurrences = self.take_events();
         for event in occurrences {
@@ -178,12 +189,13 @@ impl Recorder {
             MappingNotice::Mapped(event) => {
                 if let Some(process) = running(processes, event.pid) {
                     process.space.add(&objects.map(&event));
-                    process.has_new_objects = true;
+                    process.note_new_code();
                 }
             }
             MappingNotice::Cleared { pid, time } => {
                 if let Some(process) = running(processes, pid) {
                     process.space.clear(time);
+                    process.note_new_code();
                 }
             }
         });
@@ -200,9 +212,38 @@ impl Recorder {
             // What is gone by now has no mappings to read; the report says that notices were lost.
             for event in target::read_mappings(process.pid, now()).unwrap_or_default() {
                 process.space.add(&self.objects.map(&event));
-                process.has_new_objects = true;
+                process.note_new_code();
             }
         }
+    }
+
+    /// A stack ran through code that no notice has told of, or not yet.
+    fn read_mappings_of(&mut self, image: ImageId) {
+        let Some(process) = self.processes.iter_mut().find(|process| process.image == image) else { return };
+        if process.life != Life::Running || !process.may_read_mappings() {
+            return;
+        }
+        for event in target::read_mappings(process.pid, now()).unwrap_or_default() {
+            process.space.add(&self.objects.map(&event));
+        }
+        process.note_new_code();
+    }
+
+    fn tell_unwinder_what_is_new(&mut self) {
+        for index in 0..self.processes.len() {
+            let process = &self.processes[index];
+            if process.life != Life::Settled && process.has_new_code {
+                self.tell_unwinder(index);
+            }
+        }
+    }
+
+    fn tell_unwinder(&mut self, index: usize) {
+        let process = &mut self.processes[index];
+        process.has_new_code = false;
+        let stack_end = *process.stack_end.get_or_insert_with(|| target::stack_end(process.pid));
+        let mappings = process.space.current();
+        self.code.update(&mut self.kernel, &self.objects, process.target, &mappings, stack_end);
     }
 
     fn take_nursery(&mut self) -> anyhow::Result<()> {
@@ -235,7 +276,9 @@ impl Recorder {
                 let process = &mut self.processes[index];
                 process.image = image;
                 process.has_replaced_program = true;
-                process.has_new_objects = true;
+                process.stack_end = None;
+                process.note_new_code();
+                self.kernel.renew_code(process.target);
                 if let Ok(command) = target::command_name(process.pid) {
                     process.command = command;
                 }
@@ -248,6 +291,7 @@ impl Recorder {
                     self.probe_again(index, "its main thread ended");
                 }
             }
+            Event::UnknownCode { image } => self.read_mappings_of(image),
             Event::NurseryFilling | Event::Free { .. } | Event::Stack(_) => {}
         }
         Ok(())
@@ -276,9 +320,16 @@ impl Recorder {
 
     /// Marks those that had ended before this drain began: it has brought all that they did.
     fn settle_ended(&mut self) {
+        let mut has_settled = false;
         for process in self.processes.iter_mut().filter(|process| process.life == Life::Ended) {
             process.life = Life::Settled;
             self.kernel.untrack(process.target, process.pid);
+            has_settled = true;
+        }
+        if has_settled {
+            let living = self.processes.iter().filter(|process| process.life != Life::Settled);
+            let mapped: HashSet<_> = living.flat_map(|process| process.space.objects()).collect();
+            self.code.retain(&mut self.kernel, &self.objects, &mapped);
         }
     }
 
@@ -421,14 +472,21 @@ impl Recorder {
             totals,
             stacks: selected.shown,
             selected_stacks: selected.selected,
+            truncated_stacks: heap.outstanding_by_stack().filter(|(stack, _)| self.is_truncated(*stack)).count(),
         };
         Ok((snapshot, losses))
     }
 
-    fn frames(&self, process: &Observed, stack: StackId) -> Vec<RawFrame> {
-        let Some(stack) = self.stacks.get(&stack) else { return Vec::new() };
-        let frame = |&address| RawFrame { address, place: process.space.find_return_address(address, stack.time) };
-        stack.addresses.iter().map(frame).collect()
+    fn is_truncated(&self, stack: StackId) -> bool {
+        self.stacks.get(&stack).is_some_and(|stack| stack.truncated.is_some())
+    }
+
+    /// The frames of a stack, and why some may be missing. What the unwinder had not been told of is looked up now.
+    fn frames(&self, process: &Observed, stack: StackId) -> (Vec<RawFrame>, Option<Truncation>) {
+        let Some(stack) = self.stacks.get(&stack) else { return (Vec::new(), None) };
+        let late = |address| process.space.find_return_address(address, stack.time);
+        let frame = |frame: &RawFrame| RawFrame { place: frame.place.or_else(|| late(frame.address)), ..*frame };
+        (stack.frames.iter().map(frame).collect(), stack.truncated)
     }
 }
 

@@ -100,6 +100,26 @@ impl AddressSpace {
         objects
     }
 
+    /// What is mapped now, as far as is known: sorted by address, disjoint.
+    pub fn current(&self) -> Vec<Mapping> {
+        let start = self.cleared.last().copied().unwrap_or_default();
+        let mut mappings: Vec<Mapping> = Vec::new();
+        for (&piece_start, piece) in &self.pieces {
+            let Some(layer) = piece.layers.last().filter(|layer| layer.since >= start) else { continue };
+            let offset_in_file = layer.bias.wrapping_add(piece_start);
+            match mappings.last_mut().filter(|last| last.continues_at(piece_start, layer.object, offset_in_file)) {
+                Some(last) => last.addresses.end = piece.end,
+                None => mappings.push(Mapping {
+                    addresses: piece_start..piece.end,
+                    offset_in_file,
+                    object: layer.object,
+                    since: layer.since,
+                }),
+            }
+        }
+        mappings
+    }
+
     /// The time from the last `execve` before `at` to `at`.
     fn program_at(&self, at: Timestamp) -> RangeInclusive<Timestamp> {
         let later = self.cleared.partition_point(|cleared| *cleared <= at);

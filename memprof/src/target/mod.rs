@@ -12,5 +12,5 @@ mod vdso;
 pub use address_space::AddressSpace;
 pub use error::{LaunchError, TargetError};
 pub use maps::read_mappings;
-pub use process::{Process, command_name, threads};
+pub use process::{Process, command_name, stack_end, threads};
 pub use table::ObjectTable;

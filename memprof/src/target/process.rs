@@ -55,6 +55,13 @@ pub fn threads(pid: u32) -> impl Iterator<Item = u32> {
     threads.into_iter().filter(move |thread| stat(pid, *thread).is_ok_and(|stat| !matches!(stat.state, 'Z' | 'X')))
 }
 
+/// The address behind the page that a process's main thread's stack ends in, where the kernel put its arguments. Zero if it
+/// is not known.
+pub fn stack_end(pid: u32) -> u64 {
+    const PAGE: u64 = 4096;
+    stat(pid, pid).map_or(0, |stat| stat.startstack.next_multiple_of(PAGE))
+}
+
 fn stat(pid: u32, thread: u32) -> io::Result<Stat> {
     let content = fs::read(format!("/proc/{pid}/task/{thread}/stat"))?;
     <Stat as procfs::FromRead>::from_read(content.as_slice()).map_err(io::Error::other)
