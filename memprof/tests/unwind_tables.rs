@@ -379,7 +379,6 @@ fn tables_are_sorted_and_without_repetition() {
     }
 }
 
-/// `/proc/self/maps` of libc, and the library.
 fn own_libc() -> (PathBuf, Object) {
     let path = fs::canonicalize(Path::new(LIBRARIES).join("libc.so.6")).unwrap();
     let object = Object::read(&path).unwrap();
@@ -488,7 +487,7 @@ fn this_thread_is_unwound_to_its_start() {
     #[inline(never)]
     fn here(depth: usize, walks: &mut Vec<memprof::unwind::Walk>, mapped: &[(Range<u64>, u64, Table)]) -> usize {
         if depth > 0 {
-            return here(depth - 1, walks, mapped) + 1;
+            return std::hint::black_box(here(depth - 1, walks, mapped)) + 1;
         }
         let (ip, sp, bp): (u64, u64, u64);
         // SAFETY: it reads registers, and writes those that it says.
@@ -525,7 +524,7 @@ fn this_thread_is_unwound_to_its_start() {
     let mut walks = Vec::new();
     assert_eq!(here(50, &mut walks, &mapped), 50);
     assert!(walks[0].is_whole(), "{:?}", walks[0]);
-    assert!(walks[0].frames.len() > 10);
+    assert!(walks[0].frames.len() > 50);
 }
 
 proptest! {

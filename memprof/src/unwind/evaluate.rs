@@ -151,6 +151,7 @@ impl<'memory> Evaluation<'memory> {
         Ok(())
     }
 
+    #[inline]
     fn advance(&mut self, address: u64, found: &mut impl FnMut(u64, &State)) {
         if address != self.address {
             found(self.address, &self.state);
@@ -158,6 +159,7 @@ impl<'memory> Evaluation<'memory> {
         }
     }
 
+    #[inline]
     fn apply(&mut self, instruction: CallFrameInstruction<usize>) -> Result<(), Malformed> {
         use CallFrameInstruction as Cfi;
         match instruction {
