@@ -2,7 +2,8 @@
 //! information, place by place.
 //!
 //! `MEMPROF_ALL_OBJECTS=1` checks all of them; else a sample that is the same in each run.
-#![allow(clippy::unwrap_used, reason = "a failed step is a failed test")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a failed step is a failed test")]
+#![allow(clippy::print_stdout, reason = "figures are printed")]
 
 use std::{
     collections::BTreeMap,
@@ -443,7 +444,7 @@ fn the_vdso_has_a_table() {
     assert!(kinds[kind::RSP as usize] + kinds[kind::RBP as usize] > 100, "{kinds:?}");
 }
 
-/// The places that a return address is looked up by keep their rules, and all others go.
+/// The places that a return address is looked up by keep their rules.
 #[test]
 fn call_sites_keep_their_rules() {
     let (path, object) = own_libc();
@@ -468,7 +469,7 @@ fn call_sites_keep_their_rules() {
     assert!(calls > 10_000);
 }
 
-/// Where direct calls end, by another decoder than the one that is tested: their opcode, and a target that is code.
+/// Where the calls of a function end, decoded from its start.
 fn call_ends(code: &[u8]) -> Vec<usize> {
     let mut ends = Vec::new();
     let mut decoder = iced_x86::Decoder::new(64, code, iced_x86::DecoderOptions::NONE);
@@ -528,7 +529,7 @@ fn this_thread_is_unwound_to_its_start() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
 
     /// Whatever stands in a section, there is a table or an error, and it is in order.
     #[test]
