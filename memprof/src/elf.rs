@@ -227,7 +227,7 @@ pub struct EhFrame {
 /// Where the file cannot be read as an ELF file.
 pub fn eh_frame(file: &File) -> Result<Option<EhFrame>, ElfError> {
     with_elf(file, |elf| {
-        let address_of = |names: [&str; 2]| Some(names.iter().find_map(|name| elf.section_by_name(name))?.address());
+        let address_of = |name| elf.section_by_name(name).map(|section| section.address());
         let found = match eh_frame_by_section(elf)? {
             Some(found) => Some(found),
             None => eh_frame_by_header(elf, file)?,
@@ -235,8 +235,8 @@ pub fn eh_frame(file: &File) -> Result<Option<EhFrame>, ElfError> {
         Ok(found.map(|(address, bytes)| EhFrame {
             address,
             bytes,
-            text_address: address_of([".text", ".text"]),
-            got_address: address_of([".got.plt", ".got"]),
+            text_address: address_of(".text"),
+            got_address: address_of(".got.plt").or_else(|| address_of(".got")),
         }))
     })
 }
@@ -297,13 +297,13 @@ fn eh_frame_by_header(elf: &Elf<'_>, file: &File) -> Result<Option<(u64, Vec<u8>
     }
     let Some(address) = eh_frame_pointer(start, header.p_vaddr(endian)) else { return Ok(None) };
     let loads = headers.iter().filter(|header| header.p_type(endian) == elf::PT_LOAD);
-    let offsets = loads.filter_map(|load| {
+    let mut offsets = loads.filter_map(|load| {
         let distance = address.checked_sub(load.p_vaddr(endian))?;
         let offset = load.p_offset(endian);
         (distance < load.p_filesz(endian))
             .then_some(offset.checked_add(distance)?..offset.checked_add(load.p_filesz(endian))?)
     });
-    match { offsets }.next() {
+    match offsets.next() {
         Some(offsets) => Ok(Some((address, read_bounded(file, &offsets, MOST_EH_FRAME_BYTES)?))),
         None => Ok(None),
     }
@@ -454,6 +454,7 @@ mod tests {
             let file = file_of(&whole[..length]);
             let _ = (segments(&file), interpreter(&file), build_id(&file), debug_link(&file));
             let _ = (defined_functions(&file, &["malloc"]), is_glibc_loader(&file), has_debug_information(&file));
+            let _ = eh_frame(&file);
         }
     }
 
@@ -465,6 +466,15 @@ mod tests {
         assert_eq!(segment.offset_of(0x40_0fff), None);
         assert_eq!(segment.address_of(0x1234), Some(0x40_1234));
         assert_eq!(segment.address_of(0x2000), None);
+    }
+
+    #[test]
+    fn the_header_points_to_the_section_relative_to_itself() {
+        let pointer = |start| eh_frame_pointer(start, 0x1000);
+        assert_eq!(pointer([1, 0x1b, 3, 0x3b, 0xfc, 0xff, 0xff, 0xff, 9, 9, 9, 9]), Some(0x1000));
+        assert_eq!(pointer([1, 0x1c, 3, 0x3b, 0x10, 0, 0, 0, 1, 0, 0, 0]), Some(0x1_0000_1014));
+        assert_eq!(pointer([1, 0xff, 3, 0x3b, 0, 0, 0, 0, 0, 0, 0, 0]), None);
+        assert_eq!(pointer([2, 0x1b, 3, 0x3b, 0, 0, 0, 0, 0, 0, 0, 0]), None);
     }
 
     #[test]

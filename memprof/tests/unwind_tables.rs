@@ -2,7 +2,8 @@
 //! information, place by place.
 //!
 //! `MEMPROF_ALL_OBJECTS=1` checks all of them; else a sample that is the same in each run.
-#![allow(clippy::unwrap_used, reason = "a failed step is a failed test")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a failed step is a failed test")]
+#![allow(clippy::print_stdout, reason = "figures are printed")]
 
 use std::{
     collections::BTreeMap,
@@ -379,7 +380,6 @@ fn tables_are_sorted_and_without_repetition() {
     }
 }
 
-/// `/proc/self/maps` of libc, and the library.
 fn own_libc() -> (PathBuf, Object) {
     let path = fs::canonicalize(Path::new(LIBRARIES).join("libc.so.6")).unwrap();
     let object = Object::read(&path).unwrap();
@@ -444,7 +444,7 @@ fn the_vdso_has_a_table() {
     assert!(kinds[kind::RSP as usize] + kinds[kind::RBP as usize] > 100, "{kinds:?}");
 }
 
-/// The places that a return address is looked up by keep their rules, and all others go.
+/// The places that a return address is looked up by keep their rules.
 #[test]
 fn call_sites_keep_their_rules() {
     let (path, object) = own_libc();
@@ -469,7 +469,7 @@ fn call_sites_keep_their_rules() {
     assert!(calls > 10_000);
 }
 
-/// Where direct calls end, by another decoder than the one that is tested: their opcode, and a target that is code.
+/// Where the calls of a function end, decoded from its start.
 fn call_ends(code: &[u8]) -> Vec<usize> {
     let mut ends = Vec::new();
     let mut decoder = iced_x86::Decoder::new(64, code, iced_x86::DecoderOptions::NONE);
@@ -488,7 +488,7 @@ fn this_thread_is_unwound_to_its_start() {
     #[inline(never)]
     fn here(depth: usize, walks: &mut Vec<memprof::unwind::Walk>, mapped: &[(Range<u64>, u64, Table)]) -> usize {
         if depth > 0 {
-            return here(depth - 1, walks, mapped) + 1;
+            return std::hint::black_box(here(depth - 1, walks, mapped)) + 1;
         }
         let (ip, sp, bp): (u64, u64, u64);
         // SAFETY: it reads registers, and writes those that it says.
@@ -525,11 +525,11 @@ fn this_thread_is_unwound_to_its_start() {
     let mut walks = Vec::new();
     assert_eq!(here(50, &mut walks, &mapped), 50);
     assert!(walks[0].is_whole(), "{:?}", walks[0]);
-    assert!(walks[0].frames.len() > 10);
+    assert!(walks[0].frames.len() > 50);
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
 
     /// Whatever stands in a section, there is a table or an error, and it is in order.
     #[test]

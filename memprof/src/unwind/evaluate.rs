@@ -16,12 +16,6 @@ const MOST_REMEMBERED: usize = 16;
 #[derive(Debug)]
 pub(super) struct Malformed;
 
-impl From<gimli::Error> for Malformed {
-    fn from(_: gimli::Error) -> Self {
-        Self
-    }
-}
-
 /// How the CFA is computed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum CfaState {
@@ -130,18 +124,25 @@ impl<'memory> Evaluation<'memory> {
         mut found: impl FnMut(u64, &State),
     ) -> Result<(), Malformed> {
         let mut count = 0;
-        while let Some(instruction) = instructions.next()? {
+        loop {
+            // Looked at where it is: moving it out of the result took a quarter of a table's time.
+            let next = instructions.next();
+            let instruction = match &next {
+                Ok(Some(instruction)) => instruction,
+                Ok(None) => break,
+                Err(_) => return Err(Malformed),
+            };
             count += 1;
             if count > MOST_INSTRUCTIONS {
                 return Err(Malformed);
             }
             match instruction {
                 CallFrameInstruction::AdvanceLoc { delta } => {
-                    let delta = u64::from(delta).wrapping_mul(self.code_factor);
+                    let delta = u64::from(*delta).wrapping_mul(self.code_factor);
                     self.advance(self.address.checked_add(delta).ok_or(Malformed)?, &mut found);
                 }
-                CallFrameInstruction::SetLoc { address } if address >= self.address => {
-                    self.advance(address, &mut found);
+                CallFrameInstruction::SetLoc { address } if *address >= self.address => {
+                    self.advance(*address, &mut found);
                 }
                 CallFrameInstruction::SetLoc { .. } => return Err(Malformed),
                 other => self.apply(other)?,
@@ -151,6 +152,7 @@ impl<'memory> Evaluation<'memory> {
         Ok(())
     }
 
+    #[inline]
     fn advance(&mut self, address: u64, found: &mut impl FnMut(u64, &State)) {
         if address != self.address {
             found(self.address, &self.state);
@@ -158,9 +160,10 @@ impl<'memory> Evaluation<'memory> {
         }
     }
 
-    fn apply(&mut self, instruction: CallFrameInstruction<usize>) -> Result<(), Malformed> {
+    #[inline]
+    fn apply(&mut self, instruction: &CallFrameInstruction<usize>) -> Result<(), Malformed> {
         use CallFrameInstruction as Cfi;
-        match instruction {
+        match *instruction {
             Cfi::DefCfa { register, offset } => self.state.cfa = CfaState::Register(register, offset as i64),
             Cfi::DefCfaSf { register, factored_offset } => {
                 self.state.cfa = CfaState::Register(register, self.scaled(factored_offset));

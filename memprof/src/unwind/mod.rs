@@ -25,6 +25,9 @@ mod rule;
 mod table;
 mod walk;
 
+#[cfg(test)]
+mod tests;
+
 pub use call_sites::{Code, call_sites_only};
 pub use table::{Counts, Table, TableError};
 pub use walk::{End, MOST_FRAME_BYTES, Registers, Start, Walk, walk};

@@ -14,10 +14,12 @@ const RETURN_ADDRESS: i64 = -8;
 
 /// The rule for `state`, or `NONE`. `is_signal` says that the CIE has the augmentation `S`: the frame below was
 /// interrupted, not called.
+#[inline]
 pub(super) fn rule(state: &State, is_signal: bool, section: &[u8]) -> Rule {
     step(state, is_signal, section).and_then(Rule::encode).unwrap_or(Rule::NONE)
 }
 
+#[inline]
 fn step(state: &State, is_signal: bool, section: &[u8]) -> Option<Step> {
     if state.return_address == Place::Undefined {
         return Some(Step::Stop);

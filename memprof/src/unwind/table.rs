@@ -107,7 +107,8 @@ impl<'data> Functions<'data> {
             eh_frame,
             code,
             functions: Vec::new(),
-            rows: Vec::new(),
+            // A row takes two bytes of instructions at least; memory that is not written to costs nothing.
+            rows: Vec::with_capacity((eh_frame.bytes.len() / 2).min(MOST_ROWS)),
             counts: Counts::default(),
             remembered: Vec::new(),
         })

@@ -332,7 +332,7 @@ mod tests {
     fn an_endless_stack_is_cut_at_its_outer_end() {
         let registers = Registers { ip: 0x1000, sp: SP, bp: 0 };
         let rule = Rule::encode(rsp(8));
-        let walk = walk(registers, Start::Interrupted, 127, |_| rule, |address| Some(address));
+        let walk = walk(registers, Start::Interrupted, 127, |_| rule, Some);
         assert_eq!((walk.frames.len(), walk.end), (127, End::Depth));
     }
 }
