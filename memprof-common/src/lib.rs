@@ -122,7 +122,8 @@ pub struct ImageTotals {
     pub stacks_table_full: u64,
     /// Allocations without their stack because it could not be read.
     pub stacks_unreadable: u64,
-    /// Calls that entered the allocator and were never seen to return, though their thread went on.
+    /// Calls that entered the allocator and were never seen to return, though their thread went on, and calls that were
+    /// taken for nested in one of those. Modulo 2^64 on each CPU: one that returns after all is taken back where it does.
     pub missed_returns: u64,
     /// Calls not followed because `IN_FLIGHT` had no room for their thread.
     pub in_flight_full: u64,
@@ -155,6 +156,10 @@ pub struct Call {
     pub image: u32,
     /// 1 if `old` was taken out of the nursery at the entry.
     pub old_is_taken: u32,
+    /// 1 if it is counted as missed, since it looks as if it will not return.
+    pub is_missed: u32,
+    /// How many calls were taken for nested in it.
+    pub nested: u32,
     /// Bytes requested.
     pub size: u64,
     /// `realloc`'s old pointer, or where `posix_memalign` is to write the new one.
@@ -255,8 +260,8 @@ const _: () = {
     assert!(size_of::<NurseryEntry>() == 24);
     assert!(size_of::<StackTotals>() == 16);
     assert!(size_of::<ImageTotals>() == 88);
-    assert!(size_of::<Call>() == 80);
-    assert!(size_of::<InFlight>() == 8 + MAX_CALLS * 80);
+    assert!(size_of::<Call>() == 88);
+    assert!(size_of::<InFlight>() == 8 + MAX_CALLS * 88);
     assert!(size_of::<Header>() == 16);
     assert!(size_of::<FreeRecord>() == 24);
     assert!(StackRecord::PREFIX == 32);

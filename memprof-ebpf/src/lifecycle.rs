@@ -22,15 +22,18 @@ pub fn exec(ctx: &RawTracePointContext) {
     let thread = bpf_get_current_pid_tgid();
     let pid = (thread >> 32) as u32;
     let Some(tracked) = tracked(pid) else { return };
-    let by_other_thread = ctx.arg::<i32>(1) as u32 != pid;
+    let caller = ctx.arg::<i32>(1) as u32;
+    let by_other_thread = caller != pid;
     if tracked.leader_exited != 0 && !by_other_thread {
         // The main thread we knew is gone, so this one is another process with its pid.
         let _ = TRACKED.remove(pid);
         return;
     }
     tracked.leader_exited = 0;
-    // Nobody calls `execve` from within the allocator, but a signal handler that interrupted it may.
+    // Nobody calls `execve` from within the allocator, but a signal handler that interrupted it may. A thread that is not
+    // the main one has become it, under its number.
     let _ = IN_FLIGHT.remove(thread);
+    let _ = IN_FLIGHT.remove(u64::from(pid) << 32 | u64::from(caller));
     begin_image(ctx, tracked.target, by_other_thread);
 }
 

@@ -125,7 +125,8 @@ impl std::ops::AddAssign for Losses {
         self.stacks_ring_full += other.stacks_ring_full;
         self.stacks_table_full += other.stacks_table_full;
         self.stacks_unreadable += other.stacks_unreadable;
-        self.missed_returns += other.missed_returns;
+        // A call is counted on one CPU and may be taken back on another.
+        self.missed_returns = self.missed_returns.wrapping_add(other.missed_returns);
         self.in_flight_full += other.in_flight_full;
     }
 }
