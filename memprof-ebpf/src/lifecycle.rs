@@ -40,8 +40,9 @@ pub fn exec(ctx: &RawTracePointContext) {
 #[inline(always)]
 fn begin_image(ctx: &RawTracePointContext, target: u32, by_other_thread: bool) {
     let (Some(current), Some(execs)) = (TARGETS.get_ptr_mut(target), EXECS.get_ptr_mut(0)) else { return };
+    // Not relaxed: LLVM makes an addition out of that which returns nothing, and takes the summand for the old value.
     // SAFETY: a map value, valid while the program runs.
-    let image = IMAGE_FROM_EXEC | unsafe { atomic_xadd::<_, _, { AtomicOrdering::Relaxed }>(execs, 1u32) };
+    let image = IMAGE_FROM_EXEC | unsafe { atomic_xadd::<_, _, { AtomicOrdering::AcqRel }>(execs, 1u32) };
     // Without room for its totals the image is still recorded; userspace says that they are missing.
     let _ = TOTALS.insert(image, &ImageTotals::default(), u64::from(BPF_ANY));
     // SAFETY: only the one thread that a process has in `execve` writes this.
