@@ -127,7 +127,7 @@ pub fn start(options: &[&str], command: &[impl AsRef<OsStr>]) -> Attached {
     let mut memprof = memprof();
     memprof.args(["--format", "json", "--top", "0"]).args(options).arg("--").args(command);
     let child = memprof.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
-    Attached { child }
+    Attached { child, processes: 0 }
 }
 
 /// The numbers in a text.
@@ -140,12 +140,14 @@ pub fn attach(pid: u32, options: &[&str]) -> Attached {
     let mut memprof = memprof();
     memprof.args(["--format", "json", "--top", "0", "--verbose", "--pid", &pid.to_string()]).args(options);
     let child = memprof.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    Attached { child }
+    let processes = 1 + options.iter().filter(|option| **option == "--pid").count();
+    Attached { child, processes }
 }
 
 /// A memprof that runs.
 pub struct Attached {
     child: Child,
+    processes: usize,
 }
 
 impl Attached {
@@ -155,10 +157,9 @@ impl Attached {
         let stderr = self.child.stderr.take().unwrap();
         let mut lines = BufReader::new(stderr);
         let mut line = String::new();
-        while lines.read_line(&mut line).unwrap() > 0 {
-            if line.contains("attached to process") {
-                break;
-            }
+        let mut missing = self.processes;
+        while missing > 0 && lines.read_line(&mut line).unwrap() > 0 {
+            missing -= usize::from(line.contains("attached to process"));
             line.clear();
         }
         // Nobody must be stopped by a full pipe.
