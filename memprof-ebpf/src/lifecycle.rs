@@ -9,10 +9,10 @@ use aya_ebpf::{
     programs::RawTracePointContext,
 };
 use aya_log_ebpf::{debug, warn};
-use memprof_common::{ExecRecord, Header, IMAGE_FROM_EXEC, ImageTotals, LeaderExitRecord, Tracked, kind};
+use memprof_common::{ExecRecord, Header, IMAGE_FROM_EXEC, ImageTotals, ProbedThreadExitRecord, Tracked, kind};
 
 use crate::{
-    maps::{EXECS, IN_FLIGHT, TARGETS, TOTALS, TRACKED},
+    maps::{BINDINGS, EXECS, IN_FLIGHT, TARGETS, TOTALS, TRACKED},
     records,
 };
 
@@ -62,14 +62,16 @@ pub fn thread_exit(ctx: &RawTracePointContext) {
     let thread = bpf_get_current_pid_tgid();
     let _ = IN_FLIGHT.remove(thread);
     let (pid, thread) = ((thread >> 32) as u32, thread as u32);
-    if pid != thread {
+    let Some(tracked) = tracked(pid) else { return };
+    if pid == thread {
+        tracked.leader_exited = 1;
+    }
+    if BINDINGS.get(tracked.target).is_none_or(|binding| binding.thread != thread) {
         return;
     }
-    let Some(tracked) = tracked(pid) else { return };
-    tracked.leader_exited = 1;
     // SAFETY: the helper has no preconditions.
-    let header = Header { kind: kind::LEADER_EXIT, image: 0, time: unsafe { bpf_ktime_get_ns() } };
-    if !records::control(&LeaderExitRecord { header, target: tracked.target, reserved: 0 }) {
+    let header = Header { kind: kind::PROBED_THREAD_EXIT, image: 0, time: unsafe { bpf_ktime_get_ns() } };
+    if !records::control(&ProbedThreadExitRecord { header, target: tracked.target, thread }) {
         warn!(ctx, "an exit could not be told: the control ring is full");
     }
 }

@@ -55,10 +55,12 @@ pub enum Event {
         /// Another thread than the main one did, and the probes went with the main one.
         by_other_thread: bool,
     },
-    /// The main thread of the process attached as `target` exited; others may live on.
-    LeaderExit {
+    /// The thread exited that the probes of the process attached as `target` are bound to; others may live on.
+    ProbedThreadExit {
         /// The number the process was attached under.
         target: u32,
+        /// The thread; the process's pid if it was the main one.
+        thread: u32,
     },
     /// The nursery passed its fill mark and wants to be drained.
     NurseryFilling,
