@@ -182,7 +182,7 @@ int main(int argc, char **arguments) {
     memprof.tell("go");
     assert!(memprof.wait().status.success());
     let last = last_report(&reports);
-    assert_eq!(last.lost(), (0, 0, 0));
+    assert_eq!(last.lost(), (0, 0, 0), "{:?}", last.warnings());
     // `execve` ends the main thread first, which may be told by itself.
     assert!(last.warnings().iter().all(|warning| warning.contains("was without probes for a moment")));
     assert!(last.warnings().iter().any(|warning| warning.contains(gap)), "{:?}", last.warnings());

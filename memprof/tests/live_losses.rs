@@ -135,7 +135,7 @@ fn a_full_stack_table_loses_stacks_but_no_bytes() {
     assert_eq!(process.outstanding(), (bytes, 1500));
     let stacks = process.stacks();
     assert_eq!(stacks.len(), 11);
-    let (unknown, known): (Vec<_>, Vec<_>) = stacks.iter().partition(|stack| stack.functions().is_empty());
+    let (unknown, known): (Vec<_>, Vec<_>) = stacks.into_iter().partition(|stack| stack.functions().is_empty());
     // The first ten sites came first.
     let first: u64 = (100..110).map(|size| 50 * size).sum();
     assert_eq!(unknown[0].outstanding(), (bytes - first, lost));

@@ -72,15 +72,16 @@ static void *work(void *argument) {
     return NULL;
 }
 static void say(const char *text, int length) { CHECK(write(1, text, length) == length); }
+static void await_line(void) { char c; do CHECK(read(0, &c, 1) == 1); while (c != '\n'); }
 int main(void) {
     pthread_t threads[THREADS];
-    char c, text[200];
+    char text[200];
     pthread_barrier_init(&all, NULL, THREADS + 1);
     for (int i = 0; i < THREADS; i++) CHECK(!pthread_create(&threads[i], NULL, work, (void *)(intptr_t)i));
     say("ready\n", 6);
-    CHECK(read(0, &c, 1) == 1);
+    await_line();
     pthread_barrier_wait(&all);
-    CHECK(read(0, &c, 1) == 1 && read(0, &c, 1) == 1);
+    await_line();
     is_over = 1;
     pthread_barrier_wait(&all);
     struct totals sum = {};

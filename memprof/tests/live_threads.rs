@@ -130,16 +130,24 @@ fn thousands_of_threads_leave_nothing_in_the_table_of_threads() {
     assert!(frees >= 3000);
 }
 
-/// The main thread ends, which takes its probes along; another goes on.
+/// The main thread ends, which takes its probes along; then the one that they went to; a third goes on.
 const HEADLESS: &str = r#"
-static void *go_on(void *main_thread) {
-    CHECK(!pthread_join(*(pthread_t *)main_thread, NULL));
-    say("alone\n");
+static void *last(void *before) {
+    CHECK(!pthread_join(*(pthread_t *)before, NULL));
     await_line();
     for (int i = 0; i < 1000; i++) free(malloc(10 + i));
     for (int i = 0; i < 100; i++) CHECK(malloc(70)); // alone
     say("done\n");
     exit(0);
+}
+static void *middle(void *main_thread) {
+    CHECK(!pthread_join(*(pthread_t *)main_thread, NULL));
+    static pthread_t self, other;
+    self = pthread_self();
+    CHECK(!pthread_create(&other, NULL, last, &self));
+    say("alone\n");
+    await_line();
+    return NULL;
 }
 int main(void) {
     static pthread_t self, other;
@@ -147,7 +155,7 @@ int main(void) {
     CHECK(malloc(33)); // before
     await_line();
     CHECK(malloc(44)); // together
-    CHECK(!pthread_create(&other, NULL, go_on, &self));
+    CHECK(!pthread_create(&other, NULL, middle, &self));
     pthread_exit(NULL);
 }
 "#;
@@ -157,6 +165,7 @@ fn await_warning(reports: &std::path::Path, text: &str) {
 }
 
 const LEADER_GONE: &str = "was without probes for a moment after its main thread ended";
+const OTHER_GONE: &str = "was without probes for a moment after one of its threads ended";
 
 fn check_headless(program: &Program, reports: &str, mut expected: Vec<(&str, (u64, u64))>) {
     let last = support::Report(serde_json::from_str(reports.lines().last().unwrap()).unwrap());
@@ -168,8 +177,8 @@ fn check_headless(program: &Program, reports: &str, mut expected: Vec<(&str, (u6
     assert!(process.exited());
     assert_eq!(last.lost(), (0, 0, 0));
     let warnings = last.warnings();
-    assert_eq!(warnings.len(), 1, "{warnings:?}");
-    assert!(warnings[0].contains(LEADER_GONE));
+    assert_eq!(warnings.len(), 2, "{warnings:?}");
+    assert!(warnings[0].contains(LEADER_GONE) && warnings[1].contains(OTHER_GONE), "{warnings:?}");
 }
 
 #[test]
@@ -182,6 +191,8 @@ fn an_attached_process_whose_main_thread_ends_is_followed_in_the_others() {
     target.tell("go");
     assert_eq!(target.hear(), "alone");
     await_warning(&reports, LEADER_GONE);
+    target.tell("go");
+    await_warning(&reports, OTHER_GONE);
     target.tell("go");
     assert_eq!(target.hear(), "done");
     assert!(memprof.wait().status.success());
@@ -196,6 +207,8 @@ fn a_launched_process_whose_main_thread_ends_is_followed_in_the_others() {
     let mut memprof: Attached = start(&options, &[program.path()]);
     memprof.tell("go");
     await_warning(&reports, LEADER_GONE);
+    memprof.tell("go");
+    await_warning(&reports, OTHER_GONE);
     memprof.tell("go");
     assert!(memprof.wait().status.success());
     let expected = vec![("// before", (33, 1)), ("// together", (44, 1))];
