@@ -6,6 +6,7 @@
 use std::{
     ffi::OsStr,
     fs,
+    io::{Read as _, Write as _},
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Output, Stdio},
     time::{Duration, Instant},
@@ -81,19 +82,36 @@ pub struct Run {
     pub status: ExitStatus,
     pub stderr: String,
     pub reports: Vec<Report>,
+    /// What a launched command printed.
+    pub printed: Vec<String>,
 }
 
 impl Run {
     fn of(output: Output) -> Self {
         let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
         let stdout = String::from_utf8(output.stdout).unwrap();
-        let reports = stdout.lines().filter(|line| line.starts_with("{\"schema\"")).map(Report::parse).collect();
-        Self { status: output.status, stderr, reports }
+        let (reports, printed): (Vec<_>, Vec<_>) = stdout.lines().partition(|line| line.starts_with("{\"schema\""));
+        let reports = reports.into_iter().map(Report::parse).collect();
+        let printed = printed.into_iter().map(str::to_owned).collect();
+        Self { status: output.status, stderr, reports, printed }
     }
 
     /// The last report.
     pub fn last(&self) -> &Report {
         self.reports.last().unwrap_or_else(|| panic!("no report; standard error: {}", self.stderr))
+    }
+
+    /// The last report, of one process, in which nothing is lost or doubted.
+    pub fn exact(&self) -> ProcessReport<'_> {
+        let report = self.last();
+        assert_eq!(report.lost(), (0, 0, 0), "{:?}", report.warnings());
+        assert_eq!(report.warnings(), Vec::<String>::new());
+        report.process()
+    }
+
+    /// The numbers on a line that the command printed.
+    pub fn numbers(&self, line: usize) -> Vec<u64> {
+        numbers(&self.printed[line])
     }
 }
 
@@ -104,17 +122,32 @@ pub fn launch(options: &[&str], command: &[impl AsRef<OsStr>]) -> Run {
     Run::of(memprof.stdin(Stdio::null()).output().unwrap())
 }
 
+/// As [`launch`], not waited for. What is [told](Attached::tell) goes to the command.
+pub fn start(options: &[&str], command: &[impl AsRef<OsStr>]) -> Attached {
+    let mut memprof = memprof();
+    memprof.args(["--format", "json", "--top", "0"]).args(options).arg("--").args(command);
+    let child = memprof.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    Attached { child, processes: 0 }
+}
+
+/// The numbers in a text.
+pub fn numbers(text: &str) -> Vec<u64> {
+    text.split_whitespace().filter_map(|word| word.parse().ok()).collect()
+}
+
 /// `memprof --pid PID OPTIONS --format json --top 0`, started and not waited for.
 pub fn attach(pid: u32, options: &[&str]) -> Attached {
     let mut memprof = memprof();
     memprof.args(["--format", "json", "--top", "0", "--verbose", "--pid", &pid.to_string()]).args(options);
     let child = memprof.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    Attached { child }
+    let processes = 1 + options.iter().filter(|option| **option == "--pid").count();
+    Attached { child, processes }
 }
 
 /// A memprof that runs.
 pub struct Attached {
     child: Child,
+    processes: usize,
 }
 
 impl Attached {
@@ -124,10 +157,9 @@ impl Attached {
         let stderr = self.child.stderr.take().unwrap();
         let mut lines = BufReader::new(stderr);
         let mut line = String::new();
-        while lines.read_line(&mut line).unwrap() > 0 {
-            if line.contains("attached to process") {
-                break;
-            }
+        let mut missing = self.processes;
+        while missing > 0 && lines.read_line(&mut line).unwrap() > 0 {
+            missing -= usize::from(line.contains("attached to process"));
             line.clear();
         }
         // Nobody must be stopped by a full pipe.
@@ -140,6 +172,11 @@ impl Attached {
 
     pub fn signal(&self, name: &str) {
         signal(self.child.id(), name);
+    }
+
+    /// Writes a line to the standard input of a launched command.
+    pub fn tell(&mut self, line: &str) {
+        tell(&mut self.child, line);
     }
 
     /// Waits for its end.
@@ -168,9 +205,31 @@ impl Target {
         Self(command.spawn().unwrap())
     }
 
+    /// One that can be talked to.
+    pub fn piped(program: &Path) -> Self {
+        Self::start(Command::new(program).stdin(Stdio::piped()).stdout(Stdio::piped()))
+    }
+
+    /// Writes a line to its standard input.
+    pub fn tell(&mut self, line: &str) {
+        tell(&mut self.0, line);
+    }
+
+    /// The next line that it prints, without its end; what there is of it if the output ends.
+    pub fn hear(&mut self) -> String {
+        let stdout = self.0.stdout.as_mut().unwrap();
+        // A byte at a time: what follows the line is for the next call.
+        let bytes = stdout.bytes().map(Result::unwrap).take_while(|byte| *byte != b'\n').collect();
+        String::from_utf8(bytes).unwrap()
+    }
+
     pub fn pid(&self) -> u32 {
         self.0.id()
     }
+}
+
+fn tell(child: &mut Child, line: &str) {
+    writeln!(child.stdin.as_mut().unwrap(), "{line}").unwrap();
 }
 
 impl Drop for Target {
