@@ -178,6 +178,14 @@ pub fn is_glibc_loader(file: &File) -> Result<bool, ElfError> {
     })
 }
 
+/// Whether the file names all of its functions: has a symbol table, not just that of what it exports.
+///
+/// # Errors
+/// Where the file cannot be read as an ELF file.
+pub fn has_symbol_table(file: &File) -> Result<bool, ElfError> {
+    with_elf(file, |elf| Ok(elf.section_by_name(".symtab").is_some_and(|section| section.size() > 0)))
+}
+
 /// Whether the file itself holds debug information (line tables).
 ///
 /// # Errors

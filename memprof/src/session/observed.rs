@@ -25,8 +25,12 @@ pub(super) struct Observed {
     pub(super) planned: HashSet<ObjectId>,
     /// Whether objects may have been mapped since.
     pub(super) has_new_objects: bool,
-    /// Whether it has called `execve` since it was attached or launched.
+    /// Whether it is still memprof's own child, which has yet to become the command.
+    pub(super) is_about_to_start: bool,
+    /// Whether it has become another program than the one that was attached or launched.
     pub(super) has_replaced_program: bool,
+    /// Whether it has any probes.
+    pub(super) is_probed: bool,
     pub(super) life: Life,
     exit: AsyncFd<OwnedFd>,
 }
@@ -60,7 +64,9 @@ impl Observed {
             space,
             planned: HashSet::new(),
             has_new_objects: true,
+            is_about_to_start: false,
             has_replaced_program: false,
+            is_probed: false,
             life: Life::Running,
             exit,
         }

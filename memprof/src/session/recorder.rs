@@ -102,6 +102,7 @@ impl Recorder {
         let image = self.kernel.track(target, pid)?;
         self.processes.push(Observed::new(pid, target, command, image, AddressSpace::default(), exit));
         let index = self.processes.len() - 1;
+        self.processes[index].is_about_to_start = true;
         if self.probe_objects(index, objects)? == 0 {
             log::warn!("{}", self.no_allocator_in(index));
         }
@@ -237,7 +238,8 @@ impl Recorder {
                 self.forget(previous)?;
                 let process = &mut self.processes[index];
                 process.image = image;
-                process.has_replaced_program = true;
+                process.has_replaced_program = !process.is_about_to_start;
+                process.is_about_to_start = false;
                 process.has_new_objects = true;
                 if let Ok(command) = target::command_name(process.pid) {
                     process.command = command;
@@ -292,10 +294,12 @@ impl Recorder {
             if process.life != Life::Running || !process.has_new_objects {
                 continue;
             }
-            let (pid, has_replaced_program) = (process.pid, process.has_replaced_program);
+            let pid = process.pid;
+            // Anything but a library that it has loaded beside the allocator that is probed.
+            let is_late = process.has_replaced_program || !process.is_probed;
             match self.probe_new_objects(index) {
                 Ok(0) => {}
-                Ok(_) if has_replaced_program => {
+                Ok(_) if is_late => {
                     self.warn(Warning::ProbesInterrupted {
                         pid,
                         cause: "it executed a program with another allocator",
@@ -328,6 +332,7 @@ impl Recorder {
                 log::debug!("process {}: {plan}", process.pid);
                 let open = |id| self.objects.get(id).map(|object| &**object);
                 self.kernel.attach(process.target, thread, plan, open)?;
+                process.is_probed = true;
                 sites += plan.sites.len();
             }
             process.planned.insert(id);
@@ -385,7 +390,7 @@ impl Recorder {
 
     fn without_allocator(&self, process: &Observed) -> Option<Warning> {
         let has_sites = |object| self.plans.get(&object).is_some_and(|plan| !plan.sites.is_empty());
-        let is_bare = process.has_replaced_program && !process.space.objects().into_iter().any(has_sites);
+        let is_bare = !process.is_about_to_start && !process.space.objects().into_iter().any(has_sites);
         is_bare.then(|| Warning::NoAllocator { pid: process.pid, command: process.command.clone() })
     }
 

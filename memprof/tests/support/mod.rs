@@ -3,12 +3,14 @@
 #![allow(unreachable_pub, missing_docs, reason = "this is no interface")]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a failed step is a failed test")]
 
+pub mod schema;
+
 use std::{
     ffi::OsStr,
     fs,
-    io::{Read as _, Write as _},
+    io::{BufRead as _, BufReader, Read as _, Write as _},
     path::{Path, PathBuf},
-    process::{Child, Command, ExitStatus, Output, Stdio},
+    process::{Child, ChildStdout, Command, ExitStatus, Output, Stdio},
     time::{Duration, Instant},
 };
 
@@ -126,8 +128,7 @@ pub fn launch(options: &[&str], command: &[impl AsRef<OsStr>]) -> Run {
 pub fn start(options: &[&str], command: &[impl AsRef<OsStr>]) -> Attached {
     let mut memprof = memprof();
     memprof.args(["--format", "json", "--top", "0"]).args(options).arg("--").args(command);
-    let child = memprof.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
-    Attached { child, processes: 0 }
+    Attached::of(memprof.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap())
 }
 
 /// The numbers in a text.
@@ -139,31 +140,39 @@ pub fn numbers(text: &str) -> Vec<u64> {
 pub fn attach(pid: u32, options: &[&str]) -> Attached {
     let mut memprof = memprof();
     memprof.args(["--format", "json", "--top", "0", "--verbose", "--pid", &pid.to_string()]).args(options);
-    let child = memprof.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let processes = 1 + options.iter().filter(|option| **option == "--pid").count();
-    Attached { child, processes }
+    Attached { processes, ..Attached::start(&mut memprof) }
 }
 
 /// A memprof that runs.
 pub struct Attached {
     child: Child,
     processes: usize,
+    stdout: BufReader<ChildStdout>,
 }
 
 impl Attached {
+    /// Starts a memprof that writes JSON.
+    pub fn start(memprof: &mut Command) -> Self {
+        Self::of(memprof.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap())
+    }
+
+    fn of(mut child: Child) -> Self {
+        let stdout = BufReader::new(child.stdout.take().unwrap());
+        Self { child, processes: 1, stdout }
+    }
+
     /// Waits until its probes are in: it says so on standard error.
     pub fn ready(&mut self) {
-        use std::io::{BufRead as _, BufReader};
-        let stderr = self.child.stderr.take().unwrap();
-        let mut lines = BufReader::new(stderr);
-        let mut line = String::new();
-        let mut missing = self.processes;
-        while missing > 0 && lines.read_line(&mut line).unwrap() > 0 {
-            missing -= usize::from(line.contains("attached to process"));
-            line.clear();
-        }
+        self.ready_for(self.processes);
+    }
+
+    /// Waits until its probes are in so many processes.
+    pub fn ready_for(&mut self, processes: usize) {
+        let mut lines = BufReader::new(self.child.stderr.take().unwrap()).lines().map(Result::unwrap);
+        lines.by_ref().filter(|line| line.contains("attached to process")).take(processes).for_each(drop);
         // Nobody must be stopped by a full pipe.
-        std::thread::spawn(move || lines.lines().for_each(drop));
+        std::thread::spawn(move || lines.for_each(drop));
     }
 
     pub fn pid(&self) -> u32 {
@@ -179,9 +188,20 @@ impl Attached {
         tell(&mut self.child, line);
     }
 
-    /// Waits for its end.
-    pub fn wait(self) -> Run {
-        Run::of(self.child.wait_with_output().unwrap())
+    /// Waits for the next report.
+    pub fn next_report(&mut self) -> Report {
+        let mut line = String::new();
+        self.stdout.read_line(&mut line).unwrap();
+        assert!(!line.is_empty(), "memprof ended without another report");
+        Report::parse(&line)
+    }
+
+    /// Waits for its end. What it reported before [`Self::next_report`] was last called is not told again.
+    pub fn wait(mut self) -> Run {
+        let mut stdout = Vec::new();
+        self.stdout.read_to_end(&mut stdout).unwrap();
+        let output = self.child.wait_with_output().unwrap();
+        Run::of(Output { stdout, ..output })
     }
 
     /// Ctrl-C, and what it said.
@@ -216,9 +236,9 @@ impl Target {
     }
 
     /// The next line that it prints, without its end; what there is of it if the output ends.
+    #[allow(clippy::unbuffered_bytes, reason = "what follows the line is for the next call")]
     pub fn hear(&mut self) -> String {
         let stdout = self.0.stdout.as_mut().unwrap();
-        // A byte at a time: what follows the line is for the next call.
         let bytes = stdout.bytes().map(Result::unwrap).take_while(|byte| *byte != b'\n').collect();
         String::from_utf8(bytes).unwrap()
     }
@@ -253,7 +273,7 @@ pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
 pub struct Report(pub Value);
 
 impl Report {
-    fn parse(line: &str) -> Self {
+    pub fn parse(line: &str) -> Self {
         Self(serde_json::from_str(line).unwrap())
     }
 
