@@ -5,8 +5,8 @@ use aya_ebpf::{
     maps::{Array, HashMap, PerCpuArray, PerCpuHashMap, RingBuf},
 };
 use memprof_common::{
-    Binding, Cookie, ImageTotals, InFlight, MAX_SITES, MAX_TARGETS, NurseryEntry, NurseryKey, Site, StackRecord, StackTotals,
-    Tracked,
+    Binding, Cookie, ImageTotals, InFlight, MAX_SITES, MAX_TARGETS, NurseryEntry, NurseryKey, Site, StackRecord,
+    StackTotals, Tracked,
 };
 
 /// Live blocks that userspace has not drained yet.
