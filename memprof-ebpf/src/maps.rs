@@ -6,8 +6,8 @@ use aya_ebpf::{
     maps::{Array, HashMap, PerCpuArray, PerCpuHashMap, RingBuf},
 };
 use memprof_common::{
-    Cookie, ImageTotals, InFlight, MAX_FRAMES, MAX_SITES, MAX_TARGETS, NurseryEntry, NurseryKey, Site, StackRecord,
-    StackTotals, Tracked,
+    Binding, Cookie, ImageTotals, InFlight, MAX_FRAMES, MAX_SITES, MAX_TARGETS, NurseryEntry, NurseryKey, Site,
+    StackRecord, StackTotals, Tracked,
     tables::{CachedRule, MappedCode, Space},
 };
 
@@ -32,6 +32,10 @@ pub static IN_FLIGHT: HashMap<u64, InFlight> = HashMap::with_max_entries(1 << 14
 /// The current image of each target.
 #[map]
 pub static TARGETS: Array<u32> = Array::with_max_entries(MAX_TARGETS, 0);
+
+/// The probes of each target that count.
+#[map]
+pub static BINDINGS: Array<Binding> = Array::with_max_entries(MAX_TARGETS, 0);
 
 /// The extent of the code around each probed function.
 #[map]
@@ -129,8 +133,12 @@ pub struct Walk {
     pub window: [u64; (WINDOW_BYTES / 8) as usize],
 }
 
-/// The image that a probe's cookie stands for.
+/// The image that a probe's cookie stands for; none if the probe was replaced.
 #[inline(always)]
 pub fn image_of(cookie: Cookie) -> Option<u32> {
+    let binding = BINDINGS.get(cookie.target())?;
+    if binding.generation != cookie.generation() {
+        return None;
+    }
     TARGETS.get(cookie.target()).copied()
 }

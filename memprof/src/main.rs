@@ -3,14 +3,14 @@
 use std::process::ExitCode;
 
 use clap::Parser as _;
-use memprof::cli::Cli;
+use memprof::{cli::Cli, session::status_of};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
     start_log(cli.log_level());
     cli.run().unwrap_or_else(|error| {
         log::error!("{error:#}");
-        ExitCode::FAILURE
+        status_of(&error)
     })
 }
 

@@ -36,17 +36,17 @@ pub use self::{
 };
 use crate::model::{Allocation, AttachPlan, Event, ImageId, Losses, Mapping, MappingNotice, Object, ObjectId, StackId, Totals};
 
-/// Why the kernel side failed.
+/// Why the kernel side failed. The kernel's own words are in the source.
 #[derive(Debug, thiserror::Error)]
 pub enum KernelError {
     /// The programs or maps could not be loaded.
-    #[error("cannot load the BPF programs: {0}")]
+    #[error("cannot load the BPF programs")]
     Load(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// A map operation failed.
-    #[error("BPF map: {0}")]
+    #[error("BPF map")]
     Map(#[from] MapError),
     /// A system call failed.
-    #[error("{call}: {source}")]
+    #[error("{call}")]
     Call {
         /// What was asked of the kernel.
         call: &'static str,
@@ -54,7 +54,7 @@ pub enum KernelError {
         source: io::Error,
     },
     /// A probe could not be attached.
-    #[error("cannot probe {function} in {}: {source}", path.display())]
+    #[error("cannot probe {function} in {}", path.display())]
     Attach {
         /// The function.
         function: &'static str,

@@ -121,7 +121,8 @@ fn judge_capabilities(status: &Status) -> Check {
         let found = if status.euid == 0 { "root" } else { "all capabilities needed" };
         return Check::new("privileges", found, Outcome::Good);
     }
-    let found = format!("not root, and without {}", missing.join(", "));
+    let who = if status.euid == 0 { "root, but" } else { "not root, and" };
+    let found = format!("{who} without {}", missing.join(", "));
     Check::new("privileges", found, Outcome::Bad("run with sudo, or grant these capabilities".into()))
 }
 

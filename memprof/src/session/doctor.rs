@@ -3,18 +3,25 @@
 use std::io::{self, Write};
 
 use crate::{
-    elf,
     kernel::{self, Check, Outcome},
     model::{Object, ObjectKind, Timestamp},
     plan::plan,
+    symbols::{Detail, Symbolizer},
     target::{AddressSpace, ObjectTable, Process},
 };
 
-/// Prints what was found, and returns whether profiling can work.
+/// Prints what was found, and returns whether profiling can work. That nobody reads it any more is no error.
 ///
 /// # Errors
 /// Those of the output.
 pub fn examine(pids: &[u32], output: &mut dyn Write) -> io::Result<bool> {
+    match print_all(pids, output) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(true),
+        other => other,
+    }
+}
+
+fn print_all(pids: &[u32], output: &mut dyn Write) -> io::Result<bool> {
     let checks = kernel::checks();
     let mut is_well = !checks.iter().any(|check| matches!(check.outcome, Outcome::Bad(_)));
     for check in &checks {
@@ -42,21 +49,22 @@ fn print(check: &Check, output: &mut dyn Write) -> io::Result<()> {
 fn examine_target(pid: u32, output: &mut dyn Write) -> io::Result<bool> {
     let process = match Process::find(pid) {
         Ok(process) => process,
-        Err(error) => return fail(pid, &error, output),
+        Err(error) => return fail(pid, error.into(), output),
     };
     writeln!(output, "ok    process {pid:<6} {}", process.command)?;
     let mut objects = ObjectTable::new();
     let space = match AddressSpace::read(process.thread, Timestamp(0), &mut objects) {
         Ok(space) => space,
-        Err(error) => return fail(pid, &error, output),
+        Err(error) => return fail(pid, error.into(), output),
     };
     let mapped: Vec<_> = space.objects().into_iter().filter_map(|id| objects.get(id)).collect();
     let plan = plan(mapped.iter().copied());
     for searched in &plan.searched {
         writeln!(output, "      {searched}")?;
     }
+    let symbolizer = Symbolizer::default();
     for object in mapped.iter().filter(|object| object.kind == ObjectKind::File) {
-        print_names(object, output)?;
+        print_names(object, &symbolizer, output)?;
     }
     if plan.sites.is_empty() {
         writeln!(output, "FAIL  allocator      none found: memprof knows glibc's functions, exported or in .symtab")?;
@@ -67,18 +75,19 @@ fn examine_target(pid: u32, output: &mut dyn Write) -> io::Result<bool> {
     Ok(true)
 }
 
-fn fail(pid: u32, error: &dyn std::error::Error, output: &mut dyn Write) -> io::Result<bool> {
-    writeln!(output, "FAIL  process {pid:<6} {error}")?;
+fn fail(pid: u32, error: anyhow::Error, output: &mut dyn Write) -> io::Result<bool> {
+    writeln!(output, "FAIL  process {pid:<6} {error:#}")?;
     Ok(false)
 }
 
 /// What a report will be able to say about code in an object.
-fn print_names(object: &Object, output: &mut dyn Write) -> io::Result<()> {
+fn print_names(object: &Object, symbolizer: &Symbolizer, output: &mut dyn Write) -> io::Result<()> {
     let path = object.path.display();
-    let names = match object.file.as_deref().map(elf::has_debug_information) {
-        None => "cannot be opened: frames in it have no names",
-        Some(Ok(true)) => "functions and source lines",
-        Some(_) => "functions; source lines only with separate debug information (install its -dbgsym package)",
+    let names = match symbolizer.detail(object) {
+        Detail::Lines => "functions and source lines",
+        Detail::Functions => "functions; no source lines without debug information (install its -dbgsym package)",
+        Detail::ExportedFunctions => "exported functions only: it is stripped (install its -dbgsym package)",
+        Detail::Offsets => "cannot be opened: frames in it have no names",
     };
     writeln!(output, "      {path}: {names}")
 }

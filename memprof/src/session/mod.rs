@@ -20,7 +20,7 @@ use std::{
 use anyhow::{Context as _, anyhow};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, sleep_until};
 
-pub use self::options::{Options, Whom};
+pub use self::options::{Format, Options, Sizes, Unwind, Whom};
 use self::{
     launch::{Held, Launched},
     output::{Output, Reader},
@@ -30,7 +30,10 @@ use self::{
 use crate::{
     kernel,
     symbols::Symbolizer,
-    target::launch::{Surroundings, objects_of},
+    target::{
+        LaunchError,
+        launch::{Surroundings, objects_of},
+    },
 };
 
 /// Observes, reports, and returns the status to exit with: that of a launched command, if there was one.
@@ -49,10 +52,13 @@ pub fn run(whom: &Whom, options: &Options) -> anyhow::Result<ExitCode> {
 }
 
 async fn observe_processes(pids: &[u32], options: &Options) -> anyhow::Result<ExitCode> {
-    let mut session = Session::open(options)?;
+    // What goes wrong with the processes must not cost an older report its file, so that is opened last.
+    let signals = Signals::catch().context("cannot catch signals")?;
+    let mut recorder = Recorder::new(options.sizes, options.unwind, options.log_programs)?;
     for &pid in pids {
-        session.recorder.attach(pid)?;
+        recorder.attach(pid)?;
     }
+    let mut session = Session::open(options, recorder, signals)?;
     session.run(None).await?;
     Ok(ExitCode::SUCCESS)
 }
@@ -60,19 +66,28 @@ async fn observe_processes(pids: &[u32], options: &Options) -> anyhow::Result<Ex
 async fn observe_command(command: &[std::ffi::OsString], options: &Options) -> anyhow::Result<ExitCode> {
     let program = Path::new(command.first().context("there is no command")?);
     let surroundings = Surroundings::own().context("the working directory is gone")?;
-    let mut session = Session::open(options)?;
-    let objects = objects_of(program, &surroundings, session.recorder.objects_mut())?;
+    let signals = Signals::catch().context("cannot catch signals")?;
+    let mut recorder = Recorder::new(options.sizes, options.unwind, options.log_programs)?;
+    let objects = objects_of(program, &surroundings, recorder.objects_mut())?;
     let held = Held::start(command)?;
     let name = program.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    session.recorder.prepare(held.pid(), name, &objects)?;
+    recorder.prepare(held.pid(), name, &objects)?;
+    let mut session = Session::open(options, recorder, signals)?;
     let mut launched = held.release()?;
     let reported = session.run(Some(&launched)).await;
+    if let Err(error) = &reported {
+        log::error!("{error:#}");
+    }
     let Session { recorder, mut signals, .. } = session;
     // Without probes the command goes on at full speed, if it goes on.
     drop(recorder);
     let status = wait_for(&mut launched, &mut signals).await?;
-    reported?;
-    Ok(exit_code(status))
+    Ok(if reported.is_ok() { exit_code(status) } else { ExitCode::FAILURE })
+}
+
+/// The status to exit with after an error: that of `env` or `nice` for what is no command.
+pub fn status_of(error: &anyhow::Error) -> ExitCode {
+    error.downcast_ref::<LaunchError>().map_or(ExitCode::FAILURE, |error| error.exit_status().into())
 }
 
 /// Waits for the end of the command, passing signals on meanwhile.
@@ -124,12 +139,12 @@ struct Session<'a> {
 }
 
 impl<'a> Session<'a> {
-    fn open(options: &'a Options) -> anyhow::Result<Self> {
+    fn open(options: &'a Options, recorder: Recorder, signals: Signals) -> anyhow::Result<Self> {
         Ok(Self {
             options,
             output: Output::open(options.output.as_deref(), options.format)?,
-            signals: Signals::catch().context("cannot catch signals")?,
-            recorder: Recorder::new(options.sizes, options.unwind, options.log_programs)?,
+            signals,
+            recorder,
             symbolizer: Symbolizer::default(),
             reports: 0,
         })

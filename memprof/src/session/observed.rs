@@ -35,8 +35,12 @@ pub(super) struct Observed {
     /// Where its main thread's stack ends, once that was looked up.
     pub(super) stack_end: Option<u64>,
     mappings_read: Option<Instant>,
-    /// Whether it has called `execve` since it was attached or launched.
+    /// Whether it is still memprof's own child, which has yet to become the command.
+    pub(super) is_about_to_start: bool,
+    /// Whether it has become another program than the one that was attached or launched.
     pub(super) has_replaced_program: bool,
+    /// Whether it has any probes.
+    pub(super) is_probed: bool,
     pub(super) life: Life,
     exit: AsyncFd<OwnedFd>,
 }
@@ -73,7 +77,9 @@ impl Observed {
             has_new_code: true,
             stack_end: None,
             mappings_read: None,
+            is_about_to_start: false,
             has_replaced_program: false,
+            is_probed: false,
             life: Life::Running,
             exit,
         }

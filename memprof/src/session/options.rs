@@ -2,7 +2,11 @@
 
 use std::{ffi::OsString, path::PathBuf, time::Duration};
 
-use crate::{kernel::{Sizes, Unwind}, model::Selection, render::Format};
+use crate::model::Selection;
+pub use crate::{
+    kernel::{Sizes, Unwind},
+    render::Format,
+};
 
 /// Whom to observe.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -26,6 +26,9 @@ use crate::{
     target::{self, AddressSpace, ObjectTable, Process},
 };
 
+/// How often probing a process anew is tried while its threads come and go.
+const MOST_ATTEMPTS: usize = 16;
+
 /// Everything that is known so far.
 pub(super) struct Recorder {
     kernel: Kernel,
@@ -109,6 +112,7 @@ impl Recorder {
         for &object in objects {
             self.code.load(&mut self.kernel, &self.objects, object);
         }
+        self.processes[index].is_about_to_start = true;
         if self.probe_objects(index, objects)? == 0 {
             log::warn!("{}", self.no_allocator_in(index));
         }
@@ -275,7 +279,8 @@ impl Recorder {
                 self.forget(previous)?;
                 let process = &mut self.processes[index];
                 process.image = image;
-                process.has_replaced_program = true;
+                process.has_replaced_program = !process.is_about_to_start;
+                process.is_about_to_start = false;
                 process.stack_end = None;
                 process.note_new_code();
                 self.kernel.renew_code(process.target);
@@ -286,9 +291,10 @@ impl Recorder {
                     self.probe_again(index, "one of its threads called execve");
                 }
             }
-            Event::LeaderExit { target } => {
+            Event::ProbedThreadExit { target, thread } => {
                 if let Some(index) = self.index_of(target) {
-                    self.probe_again(index, "its main thread ended");
+                    let is_main = thread == self.processes[index].pid;
+                    self.probe_again(index, if is_main { "its main thread ended" } else { "one of its threads ended" });
                 }
             }
             Event::UnknownCode { image } => self.read_mappings_of(image),
@@ -339,10 +345,12 @@ impl Recorder {
             if process.life != Life::Running || !process.has_new_objects {
                 continue;
             }
-            let (pid, has_replaced_program) = (process.pid, process.has_replaced_program);
+            let pid = process.pid;
+            // Anything but a library that it has loaded beside the allocator that is probed.
+            let is_late = process.has_replaced_program || !process.is_probed;
             match self.probe_new_objects(index) {
                 Ok(0) => {}
-                Ok(_) if has_replaced_program => {
+                Ok(_) if is_late => {
                     self.warn(Warning::ProbesInterrupted {
                         pid,
                         cause: "it executed a program with another allocator",
@@ -375,6 +383,7 @@ impl Recorder {
                 log::debug!("process {}: {plan}", process.pid);
                 let open = |id| self.objects.get(id).map(|object| &**object);
                 self.kernel.attach(process.target, thread, plan, open)?;
+                process.is_probed = true;
                 sites += plan.sites.len();
             }
             process.planned.insert(id);
@@ -389,16 +398,21 @@ impl Recorder {
 
     /// Attaches everything anew to a thread that lives: probes are bound to one, and go with it.
     fn probe_again(&mut self, index: usize, cause: &'static str) {
-        let Ok(thread) = self.living_thread(index) else { return };
         let process = &mut self.processes[index];
         let (pid, target) = (process.pid, process.target);
-        self.kernel.detach(target);
-        let planned = std::mem::take(&mut process.planned);
-        let result = self.probe_objects(index, &planned.iter().copied().collect::<Vec<_>>());
-        match result {
-            Ok(_) => self.warn(Warning::ProbesInterrupted { pid, cause }),
-            Err(error) => log::debug!("process {pid}, thread {thread}: {error:#}"),
+        let planned: Vec<_> = std::mem::take(&mut process.planned).into_iter().collect();
+        // A thread may end just when it was chosen.
+        for _ in 0..MOST_ATTEMPTS {
+            if self.living_thread(index).is_err() {
+                return;
+            }
+            self.kernel.detach(target);
+            match self.probe_objects(index, &planned) {
+                Ok(_) => return self.warn(Warning::ProbesInterrupted { pid, cause }),
+                Err(error) => log::debug!("process {pid}: {error:#}"),
+            }
         }
+        log::error!("process {pid} could not be probed again after {cause}: nothing more is recorded of it");
     }
 
     fn tolerate_if_ended(&self, index: usize, error: anyhow::Error) -> anyhow::Result<()> {
@@ -427,7 +441,7 @@ impl Recorder {
 
     fn without_allocator(&self, process: &Observed) -> Option<Warning> {
         let has_sites = |object| self.plans.get(&object).is_some_and(|plan| !plan.sites.is_empty());
-        let is_bare = process.has_replaced_program && !process.space.objects().into_iter().any(has_sites);
+        let is_bare = !process.is_about_to_start && !process.space.objects().into_iter().any(has_sites);
         is_bare.then(|| Warning::NoAllocator { pid: process.pid, command: process.command.clone() })
     }
 

@@ -10,7 +10,8 @@ pub(super) struct Signals {
     interrupt: unix::Signal,
     quit: unix::Signal,
     terminate: unix::Signal,
-    hang_up: unix::Signal,
+    // None under nohup(1): then neither this process nor a launched command minds.
+    hang_up: Option<unix::Signal>,
     report: unix::Signal,
 }
 
@@ -30,7 +31,7 @@ impl Signals {
             interrupt: unix::signal(SignalKind::interrupt())?,
             quit: unix::signal(SignalKind::quit())?,
             terminate: unix::signal(SignalKind::terminate())?,
-            hang_up: unix::signal(SignalKind::hangup())?,
+            hang_up: if is_ignored(Signal::HUP) { None } else { Some(unix::signal(SignalKind::hangup())?) },
             report: unix::signal(SignalKind::user_defined1())?,
         })
     }
@@ -41,10 +42,28 @@ impl Signals {
             _ = self.interrupt.recv() => Asked::End(Signal::INT),
             _ = self.quit.recv() => Asked::End(Signal::QUIT),
             _ = self.terminate.recv() => Asked::End(Signal::TERM),
-            _ = self.hang_up.recv() => Asked::End(Signal::HUP),
+            _ = received(&mut self.hang_up) => Asked::End(Signal::HUP),
             _ = self.report.recv() => Asked::Report,
         }
     }
+}
+
+async fn received(signal: &mut Option<unix::Signal>) {
+    match signal {
+        Some(signal) => {
+            signal.recv().await;
+        }
+        None => std::future::pending().await,
+    }
+}
+
+/// Whether whoever started this process had the signal ignored.
+fn is_ignored(signal: Signal) -> bool {
+    // SAFETY: all zeroes is a `sigaction` with no handler and an empty mask.
+    let mut action = unsafe { std::mem::zeroed::<libc::sigaction>() };
+    // SAFETY: with a null pointer for the new action it only writes the old one to `action`.
+    let result = unsafe { libc::sigaction(signal.as_raw(), std::ptr::null(), &raw mut action) };
+    result == 0 && action.sa_sigaction == libc::SIG_IGN
 }
 
 /// Whether a launched command has had this signal already: what one types at a terminal goes to the whole foreground

@@ -13,7 +13,10 @@ use std::{collections::HashMap, path::PathBuf, rc::Rc, sync::Arc};
 use naming::{Named, Names};
 use origin::Origin;
 
-use crate::model::{Frame, Object, ObjectId, ObjectKind, RawFrame};
+use crate::{
+    elf,
+    model::{Frame, Object, ObjectId, ObjectKind, RawFrame},
+};
 
 /// Where distributions put separate debug information.
 const DEBUG_DIRECTORIES: [&str; 1] = ["/usr/lib/debug"];
@@ -25,6 +28,19 @@ pub struct Symbolizer {
     debug_directories: Vec<PathBuf>,
     origins: HashMap<ObjectId, Origin>,
     places: HashMap<(ObjectId, u64), Rc<[Named]>>,
+}
+
+/// How much is known of the code in an object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Detail {
+    /// Functions, source lines, and what was inlined.
+    Lines,
+    /// Functions.
+    Functions,
+    /// Functions that others may call; the rest has offsets.
+    ExportedFunctions,
+    /// Nothing but offsets.
+    Offsets,
 }
 
 impl Default for Symbolizer {
@@ -57,6 +73,19 @@ impl Symbolizer {
                 None => vec![Frame { address: frame.address, ..Frame::default() }],
             })
             .collect()
+    }
+
+    /// What it can say of code in the object.
+    pub fn detail(&self, object: &Object) -> Detail {
+        let Some(file) = object.file.as_deref() else { return Detail::Offsets };
+        let origin = Origin::find(object, &self.debug_directories);
+        if origin.has_debug_information || origin.debug_file.is_some() {
+            Detail::Lines
+        } else if elf::has_symbol_table(file).unwrap_or(false) {
+            Detail::Functions
+        } else {
+            Detail::ExportedFunctions
+        }
     }
 
     fn name_place(&mut self, address: u64, object: &Object, offset_in_file: u64) -> Vec<Frame> {

@@ -31,7 +31,7 @@ pub enum TargetError {
     #[error("the memory mappings of process {0} may not be read (needs root, or CAP_SYS_PTRACE)")]
     PermissionDenied(u32),
     /// Anything else.
-    #[error("process {pid} cannot be read: {source}")]
+    #[error("process {pid} cannot be read")]
     Unreadable {
         /// Its pid.
         pid: u32,
@@ -53,7 +53,7 @@ impl TargetError {
     }
 }
 
-/// Why a command cannot be launched.
+/// Why a command cannot be launched. Names are as the user, or the script, gave them.
 #[derive(Debug, thiserror::Error)]
 pub enum LaunchError {
     /// It is neither a file nor in `PATH`.
@@ -65,11 +65,20 @@ pub enum LaunchError {
     /// It is a directory.
     #[error("{}: is a directory", .0.display())]
     IsDirectory(PathBuf),
+    /// A script names an interpreter that cannot be executed.
+    #[error("{}: bad interpreter", script.display())]
+    Interpreter {
+        /// The script.
+        script: PathBuf,
+        /// What is wrong with the interpreter, which it names.
+        #[source]
+        source: Box<LaunchError>,
+    },
     /// The interpreter of the interpreter of the interpreter …
     #[error("{}: too many levels of script interpreters", .0.display())]
     TooManyInterpreters(PathBuf),
     /// It is neither an ELF file for this machine nor a script.
-    #[error("{}: {source}", path.display())]
+    #[error("{}: not a program", path.display())]
     NotAProgram {
         /// Which file.
         path: PathBuf,
@@ -77,11 +86,22 @@ pub enum LaunchError {
         source: ElfError,
     },
     /// It could not be read.
-    #[error("{}: {source}", path.display())]
+    #[error("{}: cannot be read", path.display())]
     Unreadable {
         /// Which file.
         path: PathBuf,
         /// What the kernel said.
         source: io::Error,
     },
+}
+
+impl LaunchError {
+    /// What a shell, `env` or `nice` exit with in this case: 127 if there is no such command, 126 if it is none.
+    pub fn exit_status(&self) -> u8 {
+        match self {
+            Self::NotFound(_) => 127,
+            Self::Interpreter { source, .. } => source.exit_status(),
+            _ => 126,
+        }
+    }
 }

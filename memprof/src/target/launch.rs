@@ -19,6 +19,9 @@ use crate::{
 /// How many scripts may stand before the program, as in the kernel's `exec_binprm`.
 const MOST_INTERPRETERS: usize = 4;
 
+/// What `execvp(3)` gives a text file to that names no interpreter (POSIX requires it; env, nice and sudo do it).
+const SHELL: &str = "/bin/sh";
+
 /// How much of a script the kernel looks at (`BINPRM_BUF_SIZE`).
 const SCRIPT_START_BYTES: usize = 256;
 
@@ -81,23 +84,21 @@ pub fn objects_of(
 /// [`LaunchError::NotFound`], [`LaunchError::NotExecutable`], [`LaunchError::IsDirectory`].
 pub fn find_program(program: &Path, surroundings: &Surroundings) -> Result<PathBuf, LaunchError> {
     if program.as_os_str().as_bytes().contains(&b'/') {
-        return check_executable(surroundings.directory.join(program));
+        check_executable(program, &surroundings.directory)?;
+        return Ok(surroundings.directory.join(program));
     }
     which::which_in(program, surroundings.variable("PATH"), &surroundings.directory)
         .map_err(|_| LaunchError::NotFound(program.into()))
 }
 
-fn check_executable(path: PathBuf) -> Result<PathBuf, LaunchError> {
-    let metadata = match path.metadata() {
-        Ok(metadata) => metadata,
-        Err(error) => return Err(unreadable(path, error)),
-    };
+fn check_executable(program: &Path, directory: &Path) -> Result<(), LaunchError> {
+    let metadata = directory.join(program).metadata().map_err(|error| unreadable(program.into(), error))?;
     if metadata.is_dir() {
-        Err(LaunchError::IsDirectory(path))
+        Err(LaunchError::IsDirectory(program.into()))
     } else if metadata.permissions().mode() & 0o111 == 0 {
-        Err(LaunchError::NotExecutable(path))
+        Err(LaunchError::NotExecutable(program.into()))
     } else {
-        Ok(path)
+        Ok(())
     }
 }
 
@@ -117,10 +118,10 @@ fn open_program(path: &Path) -> Result<File, LaunchError> {
 fn follow_interpreters(program: PathBuf, directory: &Path) -> Result<PathBuf, LaunchError> {
     let mut path = program.clone();
     for _ in 0..=MOST_INTERPRETERS {
-        match script_interpreter(&path)? {
-            Some(interpreter) => path = check_executable(directory.join(interpreter))?,
-            None => return Ok(path),
-        }
+        let Some(interpreter) = script_interpreter(&path)? else { return Ok(path) };
+        check_executable(&interpreter, directory)
+            .map_err(|source| LaunchError::Interpreter { script: path, source: Box::new(source) })?;
+        path = directory.join(interpreter);
     }
     Err(LaunchError::TooManyInterpreters(program))
 }
@@ -130,7 +131,14 @@ fn script_interpreter(path: &Path) -> Result<Option<PathBuf>, LaunchError> {
     let length = open_program(path)?
         .read_at(&mut start, 0)
         .map_err(|source| LaunchError::Unreadable { path: path.into(), source })?;
-    Ok(parse_script_line(&start[..length]))
+    let start = &start[..length];
+    Ok(parse_script_line(start).or_else(|| is_text(start).then(|| SHELL.into())))
+}
+
+/// Whether a file that the kernel does not execute is for the shell: text has no null byte in its first line.
+fn is_text(start: &[u8]) -> bool {
+    let first_line = start.split(|byte| *byte == b'\n').next().unwrap_or_default();
+    !start.starts_with(b"\x7fELF") && !first_line.contains(&0)
 }
 
 /// The interpreter in a script's first line, as `load_script` in the kernel's `fs/binfmt_script.c` finds it.
@@ -250,16 +258,27 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let plain = directory.path().join("plain");
         fs::write(&plain, "text").unwrap();
-        let text = script(directory.path(), "text", "no program\n");
+        let binary = script(directory.path(), "binary", "no\0program\n");
+        let orphan = script(directory.path(), "orphan", "#!/no/such/shell -e\n");
         let launch = |program: &Path| {
             let error = objects_of(program, &Surroundings::own().unwrap(), &mut ObjectTable::new()).unwrap_err();
-            error.to_string().replace(directory.path().to_str().unwrap(), "DIR")
+            format!("{:#}", anyhow::Error::new(error)).replace(directory.path().to_str().unwrap(), "DIR")
         };
         assert_eq!(launch(Path::new("no-such-command")), "no-such-command: command not found");
         assert_eq!(launch(&directory.path().join("gone")), "DIR/gone: command not found");
         assert_eq!(launch(directory.path()), "DIR: is a directory");
         assert_eq!(launch(&plain), "DIR/plain: not executable (permission denied)");
-        assert_eq!(launch(&text), "DIR/text: not an ELF file");
+        assert_eq!(launch(&binary), "DIR/binary: not a program: not an ELF file");
+        assert_eq!(launch(&orphan), "DIR/orphan: bad interpreter: /no/such/shell: command not found");
+    }
+
+    #[test]
+    fn text_without_an_interpreter_is_the_shells() {
+        let directory = tempfile::tempdir().unwrap();
+        for content in ["echo\n", "# no program\n\0\n", "", "#!\n"] {
+            let path = script(directory.path(), "text", content);
+            assert_eq!(follow_interpreters(path, directory.path()).unwrap(), Path::new(SHELL), "{content:?}");
+        }
     }
 
     #[test]

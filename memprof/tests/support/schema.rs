@@ -1,0 +1,103 @@
+//! The contract of a JSON report: its fields and their types.
+
+use serde_json::Value;
+
+type Check = fn(&Value) -> bool;
+
+fn count(value: &Value) -> bool {
+    value.is_u64()
+}
+
+fn seconds(value: &Value) -> bool {
+    value.as_f64().is_some_and(|seconds| seconds >= 0.0)
+}
+
+fn text(value: &Value) -> bool {
+    value.is_string()
+}
+
+fn text_or_nothing(value: &Value) -> bool {
+    value.is_string() || value.is_null()
+}
+
+fn hexadecimal(value: &Value) -> bool {
+    let digits = value.as_str().and_then(|text| text.strip_prefix("0x"));
+    digits.is_some_and(|digits| u64::from_str_radix(digits, 16).is_ok())
+}
+
+fn hexadecimal_or_nothing(value: &Value) -> bool {
+    value.is_null() || hexadecimal(value)
+}
+
+fn time(value: &Value) -> bool {
+    value.as_str().is_some_and(|text| text.contains('T') && text.parse::<jiff::Timestamp>().is_ok())
+}
+
+fn texts(value: &Value) -> bool {
+    value.as_array().is_some_and(|values| values.iter().all(text))
+}
+
+const REPORT: &[(&str, Check)] = &[
+    ("schema", |value| value == "memprof.report/1"),
+    ("time", time),
+    ("elapsed_seconds", seconds),
+    ("lost", |value| has(value, &[("allocations", count), ("frees", count), ("stacks", count)])),
+    ("warnings", texts),
+    ("processes", |value| each(value, PROCESS)),
+];
+
+const PROCESS: &[(&str, Check)] = &[
+    ("pid", |value| value.as_u64().is_some_and(|pid| pid > 0)),
+    ("command", text),
+    ("exited", Value::is_boolean),
+    ("outstanding", |value| has(value, &[("bytes", count), ("allocations", count)])),
+    ("totals", |value| {
+        has(value, &[("allocations", count), ("allocated_bytes", count), ("frees", count), ("freed_bytes", count)])
+    }),
+    ("stacks", |value| each(value, STACK)),
+];
+
+const STACK: &[(&str, Check)] = &[
+    ("outstanding_bytes", count),
+    ("outstanding_allocations", count),
+    ("total_allocations", count),
+    ("oldest_seconds", seconds),
+    ("frames", |value| each(value, FRAME)),
+];
+
+const FRAME: &[(&str, Check)] = &[
+    ("function", text_or_nothing),
+    ("source", text_or_nothing),
+    ("module", text_or_nothing),
+    ("build_id", text_or_nothing),
+    ("offset", hexadecimal_or_nothing),
+    ("address", hexadecimal),
+    ("inlined", Value::is_boolean),
+];
+
+fn has(value: &Value, fields: &[(&str, Check)]) -> bool {
+    fields.iter().all(|(name, check)| {
+        let is_right = value.get(name).is_some_and(check);
+        if !is_right {
+            eprintln!("{name}: {:?}", value.get(name));
+        }
+        is_right
+    })
+}
+
+fn each(value: &Value, fields: &[(&str, Check)]) -> bool {
+    value.as_array().is_some_and(|elements| elements.iter().all(|element| has(element, fields)))
+}
+
+/// Whether all fields of the contract are there with the right types, and whether the sums agree where all stacks are
+/// shown. More fields may be there.
+pub fn assert_contract(report: &Value) {
+    assert!(has(report, REPORT), "{report}");
+    for process in report["processes"].as_array().into_iter().flatten() {
+        let sum = |field: &str| -> u64 {
+            process["stacks"].as_array().into_iter().flatten().filter_map(|stack| stack[field].as_u64()).sum()
+        };
+        assert_eq!(process["outstanding"]["bytes"], sum("outstanding_bytes"));
+        assert_eq!(process["outstanding"]["allocations"], sum("outstanding_allocations"));
+    }
+}
