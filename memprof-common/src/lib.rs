@@ -203,6 +203,8 @@ pub mod kind {
     pub const NURSERY_FILLING: u32 = 5;
     /// [`super::Header`] alone, in `CONTROL`: a stack of the image runs through code that is in no known mapping.
     pub const UNKNOWN_CODE: u32 = 6;
+    /// [`super::StackCopyRecord`], in `EVENTS`.
+    pub const STACK_COPY: u32 = 7;
 }
 
 /// Starts every record.
@@ -259,6 +261,35 @@ impl StackRecord {
     pub const PREFIX: usize = core::mem::offset_of!(Self, frames);
 }
 
+/// The stack of one allocation that runs through code in no known mapping, as it was, to be unwound when the mapping is
+/// known. On the wire only `bytes` bytes of it follow.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StackCopyRecord {
+    /// [`kind::STACK_COPY`].
+    pub header: Header,
+    /// A name that no other stack has; not in `STACKS`.
+    pub stack: u64,
+    /// The registers of the allocator's caller, to which it has returned.
+    pub ip: u64,
+    /// See `ip`. The copy begins here.
+    pub sp: u64,
+    /// See `ip`.
+    pub bp: u64,
+    /// Bytes copied.
+    pub bytes: u64,
+    /// The stack from `sp` on.
+    pub words: [u64; STACK_COPY_BYTES / 8],
+}
+
+impl StackCopyRecord {
+    /// Bytes before the first word.
+    pub const PREFIX: usize = core::mem::offset_of!(Self, words);
+}
+
+/// Most bytes of a stack that are copied: three pages, of which the first begins anywhere.
+pub const STACK_COPY_BYTES: usize = 3 * 4096;
+
 /// A target replaced its program.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -302,6 +333,8 @@ const _: () = {
     assert!(size_of::<FreeRecord>() == 24);
     assert!(StackRecord::PREFIX == 32);
     assert!(size_of::<StackRecord>() == 32 + 16 * MAX_FRAMES);
+    assert!(StackCopyRecord::PREFIX == 56);
+    assert!(size_of::<StackCopyRecord>() == 56 + STACK_COPY_BYTES);
     assert!(size_of::<ExecRecord>() == 32);
     assert!(size_of::<ProbedThreadExitRecord>() == 24);
 };

@@ -10,6 +10,7 @@
 #![expect(internal_features, reason = "AtomicU64 has no read-modify-write operations on BPF targets")]
 
 mod arch;
+mod copy;
 mod in_flight;
 mod lifecycle;
 mod maps;

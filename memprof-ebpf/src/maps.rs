@@ -7,7 +7,7 @@ use aya_ebpf::{
 };
 use memprof_common::{
     Binding, Cookie, ImageTotals, InFlight, MAX_FRAMES, MAX_SITES, MAX_TARGETS, NurseryEntry, NurseryKey, Site,
-    StackRecord, StackTotals, Tracked,
+    StackCopyRecord, StackRecord, StackTotals, Tracked,
     tables::{CachedRule, MappedCode, Space},
 };
 
@@ -56,6 +56,10 @@ pub static PRESSURE: PerCpuArray<Pressure> = PerCpuArray::with_max_entries(1, 0)
 /// Room to capture stacks in. More than one for each CPU: a program can be preempted by another thread's.
 #[map]
 pub static SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(SCRATCH_SLOTS, 0);
+
+/// Room to copy stacks to, for each slot of [`SCRATCH`].
+#[map]
+pub static COPIES: PerCpuArray<StackCopyRecord> = PerCpuArray::with_max_entries(SCRATCH_SLOTS, 0);
 
 /// Frees and stacks: frequent, and lossy under pressure.
 #[map]

@@ -4,7 +4,7 @@ use aya_ebpf::{
     bindings::{BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP},
     helpers::generated::bpf_ringbuf_output,
 };
-use memprof_common::{FreeRecord, Header, MAX_FRAMES, StackFrame, StackRecord, kind};
+use memprof_common::{FreeRecord, Header, MAX_FRAMES, STACK_COPY_BYTES, StackCopyRecord, StackFrame, StackRecord, kind};
 
 use crate::{
     maps::{CONTROL, EVENTS},
@@ -31,6 +31,18 @@ pub fn stack(record: &mut StackRecord) -> bool {
     let frames = u64::from(record.depth) & MAX_FRAMES as u64;
     let bytes = StackRecord::PREFIX as u64 + frames * size_of::<StackFrame>() as u64;
     // SAFETY: the record is that long, whatever its depth.
+    let result = unsafe {
+        bpf_ringbuf_output((&raw const EVENTS).cast_mut().cast(), (&raw mut *record).cast(), bytes, wake_flags())
+    };
+    result == 0
+}
+
+/// A stack was copied; says whether it could be told. The record is already filled in.
+#[inline(always)]
+pub fn stack_copy(record: &mut StackCopyRecord) -> bool {
+    let copied = if record.bytes > STACK_COPY_BYTES as u64 { STACK_COPY_BYTES as u64 } else { record.bytes };
+    let bytes = StackCopyRecord::PREFIX as u64 + copied;
+    // SAFETY: the record is that long.
     let result = unsafe {
         bpf_ringbuf_output((&raw const EVENTS).cast_mut().cast(), (&raw mut *record).cast(), bytes, wake_flags())
     };

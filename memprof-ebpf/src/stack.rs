@@ -12,6 +12,7 @@ use memprof_common::{
 };
 
 use crate::{
+    copy,
     maps::{SCRATCH, SCRATCH_SLOTS, SPACES, STACKS, Scratch, Walk},
     records, totals, unwind,
 };
@@ -47,7 +48,10 @@ fn capture_into(ctx: &RetProbeContext, claimed: Claimed, call: &Call) -> u64 {
         return UNKNOWN_STACK;
     }
     // SAFETY: a map value, valid while the program runs.
-    let hash = unsafe { (*claimed.scratch).walk.hash };
+    let (hash, ended) = unsafe { ((*claimed.scratch).walk.hash, (*claimed.scratch).walk.ended) };
+    if ended & ended::IN_UNKNOWN_CODE != 0 {
+        return copy::keep(ctx, claimed.slot, call);
+    }
     let stack = if hash == UNKNOWN_STACK { 1 } else { hash };
     if let Some(known) = STACKS.get_ptr_mut(stack) {
         count(known, call.size);
@@ -110,9 +114,6 @@ fn introduce(claimed: Claimed, stack: u64, call: &Call) -> u64 {
     place_frames(claimed.slot);
     // SAFETY: a map value, valid while the program runs; what filled it has returned.
     let Scratch { walk, record, .. } = unsafe { &mut *claimed.scratch };
-    if walk.ended & ended::IN_UNKNOWN_CODE != 0 {
-        records::control(&Header { kind: kind::UNKNOWN_CODE, image, time });
-    }
     record.header = Header { kind: kind::STACK, image, time };
     record.stack = stack;
     record.depth = walk.depth as u32;

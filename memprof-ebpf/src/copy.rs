@@ -1,0 +1,65 @@
+//! Stacks that cannot be unwound yet: code was mapped a moment ago, and userspace has not told of it. A copy of the stack
+//! goes to userspace, which unwinds it when it knows. Such moments last a millisecond, after an `execve` and a `dlopen`.
+
+use aya_ebpf::{
+    helpers::{bpf_get_smp_processor_id, bpf_ktime_get_ns, generated::bpf_probe_read_user},
+    programs::RetProbeContext,
+};
+use memprof_common::{Call, Header, STACK_COPY_BYTES, StackCopyRecord, UNKNOWN_STACK, kind};
+
+use crate::{maps::COPIES, records, stack::mix, totals};
+
+const PAGE: u64 = 4096;
+
+/// Sends a copy of the stack that `call` returns to, and returns the name that it is given. `slot` is one of the scratch that
+/// the caller has claimed.
+#[inline(always)]
+pub fn keep(ctx: &RetProbeContext, slot: u32, call: &Call) -> u64 {
+    let image = call.image;
+    // SAFETY: the helper has no preconditions.
+    let time = unsafe { bpf_ktime_get_ns() };
+    records::control(&Header { kind: kind::UNKNOWN_CODE, image, time });
+    // SAFETY: the element is this CPU's, and the slot's owner alone uses it; the registers are the kernel's.
+    let Some((record, registers)) =
+        COPIES.get_ptr_mut(slot).map(|record| unsafe { (&mut *record, &*ctx.regs) })
+    else {
+        return UNKNOWN_STACK;
+    };
+    record.header = Header { kind: kind::STACK_COPY, image, time };
+    // SAFETY: the helper has no preconditions.
+    record.stack = mix(time ^ u64::from(unsafe { bpf_get_smp_processor_id() }) << 48 ^ u64::from(slot) << 60) | 1;
+    record.ip = registers.rip;
+    record.sp = registers.rsp;
+    record.bp = registers.rbp;
+    record.bytes = copy(record, registers.rsp);
+    if record.bytes == 0 {
+        totals::count(image, |totals| &raw mut totals.stacks_unreadable);
+        return UNKNOWN_STACK;
+    }
+    if !records::stack_copy(record) {
+        totals::count(image, |totals| &raw mut totals.stacks_ring_full);
+        return UNKNOWN_STACK;
+    }
+    record.stack
+}
+
+/// Copies the stack from `start` on, page by page as far as it is there, and returns the number of bytes.
+#[inline(always)]
+fn copy(record: &mut StackCopyRecord, start: u64) -> u64 {
+    let mut copied: u64 = 0;
+    for _ in 0..STACK_COPY_BYTES as u64 / PAGE {
+        let address = start.wrapping_add(copied);
+        let bytes = PAGE - (address & (PAGE - 1));
+        let offset = if copied > STACK_COPY_BYTES as u64 - PAGE { break } else { copied };
+        // SAFETY: a page from this offset on is within the record; the helper checks the address, which is the target's.
+        let result = unsafe {
+            let to = record.words.as_mut_ptr().byte_add(offset as usize);
+            bpf_probe_read_user(to.cast(), bytes as u32, address as *const _)
+        };
+        if result != 0 {
+            break;
+        }
+        copied += bytes;
+    }
+    copied
+}
