@@ -233,9 +233,7 @@ fn what_libc_allocates_for_its_caller() {
 
 /// What a program of a language's runtime allocates before `main` and does not free.
 fn runtime_of(empty: &Program) -> Totals {
-    let run = launch(&[], &[empty.path()]);
-    let totals = run.exact().totals();
-    totals
+    launch(&[], &[empty.path()]).exact().totals()
 }
 
 const CPP: &str = r#"

@@ -218,7 +218,7 @@ impl Target {
     /// The next line that it prints, without its end; what there is of it if the output ends.
     pub fn hear(&mut self) -> String {
         let stdout = self.0.stdout.as_mut().unwrap();
-        // A byte at a time: what follows the line is for the next call.
+        #[allow(clippy::unbuffered_bytes, reason = "what follows the line is for the next call")]
         let bytes = stdout.bytes().map(Result::unwrap).take_while(|byte| *byte != b'\n').collect();
         String::from_utf8(bytes).unwrap()
     }
