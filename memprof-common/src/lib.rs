@@ -23,26 +23,42 @@ pub const MAX_TARGETS: u32 = 4096;
 /// Capacity of the `SITES` array: distinct probed functions.
 pub const MAX_SITES: u32 = 4096;
 
-/// The attach cookie of a probe: which process (target) and which function (site) fired.
+/// The attach cookie of a probe: which process (target) and which function (site) fired, and since which of the times
+/// that the target was probed anew (generation). Probes of an older generation, which are on their way out, mean nothing.
 #[repr(transparent)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cookie(pub u64);
 
 impl Cookie {
-    /// Packs a target (index into `TARGETS`) and a site (index into `SITES`).
-    pub const fn new(target: u32, site: u32) -> Self {
-        Self((target as u64) << 32 | site as u64)
+    /// Packs a target (index into `TARGETS`, below [`MAX_TARGETS`]), its generation, and a site (index into `SITES`).
+    pub const fn new(target: u32, generation: u16, site: u32) -> Self {
+        Self((generation as u64) << 48 | (target as u64) << 32 | site as u64)
     }
 
     /// Index into `TARGETS`.
     pub const fn target(self) -> u32 {
-        (self.0 >> 32) as u32
+        (self.0 >> 32) as u16 as u32
+    }
+
+    /// The generation of the target's probes that it belongs to.
+    pub const fn generation(self) -> u32 {
+        (self.0 >> 48) as u32
     }
 
     /// Index into `SITES`.
     pub const fn site(self) -> u32 {
         self.0 as u32
     }
+}
+
+/// `BINDINGS`, by target: the probes that count. Only userspace writes it.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Binding {
+    /// Their generation.
+    pub generation: u32,
+    /// The thread that they are bound to, and go with; zero if there are none.
+    pub thread: u32,
 }
 
 /// `SITES`: where a probed instruction lies within the executable segment that holds it, in bytes. From the address at
@@ -122,7 +138,8 @@ pub struct ImageTotals {
     pub stacks_table_full: u64,
     /// Allocations without their stack because it could not be read.
     pub stacks_unreadable: u64,
-    /// Calls that entered the allocator and were never seen to return, though their thread went on.
+    /// Calls that entered the allocator and were never seen to return, though their thread went on, and calls that were
+    /// taken for nested in one of those. Modulo 2^64 on each CPU: one that returns after all is taken back where it does.
     pub missed_returns: u64,
     /// Calls not followed because `IN_FLIGHT` had no room for their thread.
     pub in_flight_full: u64,
@@ -155,6 +172,10 @@ pub struct Call {
     pub image: u32,
     /// 1 if `old` was taken out of the nursery at the entry.
     pub old_is_taken: u32,
+    /// 1 if it is counted as missed, since it looks as if it will not return.
+    pub is_missed: u32,
+    /// How many calls were taken for nested in it.
+    pub nested: u32,
     /// Bytes requested.
     pub size: u64,
     /// `realloc`'s old pointer, or where `posix_memalign` is to write the new one.
@@ -173,8 +194,8 @@ pub mod kind {
     pub const STACK: u32 = 2;
     /// [`super::ExecRecord`], in `CONTROL`.
     pub const EXEC: u32 = 3;
-    /// [`super::LeaderExitRecord`], in `CONTROL`.
-    pub const LEADER_EXIT: u32 = 4;
+    /// [`super::ProbedThreadExitRecord`], in `CONTROL`.
+    pub const PROBED_THREAD_EXIT: u32 = 4;
     /// [`super::Header`] alone, in `CONTROL`: the nursery passed its fill mark.
     pub const NURSERY_FILLING: u32 = 5;
 }
@@ -236,33 +257,35 @@ pub struct ExecRecord {
     pub reserved: u32,
 }
 
-/// A target's main thread exited; the process may live on in other threads.
+/// The thread exited that a target's probes are bound to; the process may live on in other threads.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct LeaderExitRecord {
-    /// [`kind::LEADER_EXIT`].
+pub struct ProbedThreadExitRecord {
+    /// [`kind::PROBED_THREAD_EXIT`].
     pub header: Header,
     /// The target (index into `TARGETS`).
     pub target: u32,
-    /// Zero.
-    pub reserved: u32,
+    /// The thread; its process's number if it was the main one.
+    pub thread: u32,
 }
 
 const _: () = {
+    assert!(MAX_TARGETS <= 1 << 16);
+    assert!(size_of::<Binding>() == 8);
     assert!(size_of::<Site>() == 16);
     assert!(size_of::<Tracked>() == 8);
     assert!(size_of::<NurseryKey>() == 16);
     assert!(size_of::<NurseryEntry>() == 24);
     assert!(size_of::<StackTotals>() == 16);
     assert!(size_of::<ImageTotals>() == 88);
-    assert!(size_of::<Call>() == 80);
-    assert!(size_of::<InFlight>() == 8 + MAX_CALLS * 80);
+    assert!(size_of::<Call>() == 88);
+    assert!(size_of::<InFlight>() == 8 + MAX_CALLS * 88);
     assert!(size_of::<Header>() == 16);
     assert!(size_of::<FreeRecord>() == 24);
     assert!(StackRecord::PREFIX == 32);
     assert!(size_of::<StackRecord>() == 32 + 8 * MAX_FRAMES);
     assert!(size_of::<ExecRecord>() == 32);
-    assert!(size_of::<LeaderExitRecord>() == 24);
+    assert!(size_of::<ProbedThreadExitRecord>() == 24);
 };
 
 #[cfg(feature = "userspace")]
@@ -273,5 +296,5 @@ mod pod {
             unsafe impl aya::Pod for super::$name {}
         )* };
     }
-    plain_old_data!(Site, Tracked, NurseryKey, NurseryEntry, StackTotals, ImageTotals);
+    plain_old_data!(Binding, Site, Tracked, NurseryKey, NurseryEntry, StackTotals, ImageTotals);
 }

@@ -5,10 +5,16 @@
 //! the code of the open one's own object (or took over its frame by a tail jump); a call from elsewhere, made while
 //! another is open, is that of a signal handler and counts by itself.
 //!
-//! A call may never return: `longjmp` out of it, or `pthread_exit`. So an open call is believed only while the stack
-//! says that it can be: its frame is not above the stack pointer, and the return address there is still the kernel's
-//! trampoline. This is the rule by which the kernel itself discards return probes (`arch_uretprobe_is_alive` in
-//! arch/x86/kernel/uprobes.c), made stricter.
+//! A call may never return: `longjmp` out of it, or `pthread_exit`. Once the stack pointer is above its frame, or another
+//! call's return address is in the place of its own, it cannot: this is the rule by which the kernel itself discards
+//! return probes (`arch_uretprobe_is_alive` in arch/x86/kernel/uprobes.c), made stricter.
+//!
+//! Before that, the return address in its frame tells: while the call can return, that is the kernel's trampoline. Yet
+//! there is a moment when it is not, and the call returns all the same: the trampoline itself saves registers where the
+//! return address was (`uretprobe_trampoline_entry` there, since Linux 6.11), and a signal handler may run just then. So
+//! a call whose return address was overwritten is counted as missed, and nothing is taken for nested in it; but it is
+//! kept, and the count is taken back if it returns. Where the return address has survived its call by chance, calls from
+//! the allocator's object can be taken for nested that are not: those are counted too, when the call is given up.
 
 use aya_ebpf::{
     bindings::BPF_NOEXIST,
@@ -48,6 +54,8 @@ const UNUSED: Call = Call {
     instruction_pointer: 0,
     image: 0,
     old_is_taken: 0,
+    is_missed: 0,
+    nested: 0,
     size: 0,
     argument: 0,
     time: 0,
@@ -71,6 +79,7 @@ pub fn enter(ctx: &ProbeContext, entered: Entered) {
         if is_nested(thread, stack_pointer) {
             return;
         }
+        make_room(thread);
     }
     let depth = thread.depth as usize;
     if depth >= MAX_CALLS {
@@ -82,6 +91,8 @@ pub fn enter(ctx: &ProbeContext, entered: Entered) {
     call.cookie = cookie.0;
     call.instruction_pointer = arch::instruction_pointer(ctx);
     call.image = image;
+    call.is_missed = 0;
+    call.nested = 0;
     call.size = entered.size;
     call.argument = entered.argument;
     if entered.resizes {
@@ -114,9 +125,12 @@ pub fn leave(ctx: &RetProbeContext) -> Option<&'static Call> {
                 return None;
             }
             thread.depth -= 1;
+            if call.is_missed != 0 {
+                count_missed(call.image, 1u64.wrapping_neg());
+            }
             return Some(call);
         }
-        abandon(thread, call.image);
+        abandon(thread);
     }
     None
 }
@@ -134,10 +148,10 @@ fn current_thread() -> Option<&'static mut InFlight> {
 
 /// The innermost open call.
 #[inline(always)]
-fn innermost(thread: &InFlight) -> Option<&Call> {
+fn innermost(thread: &mut InFlight) -> Option<&mut Call> {
     match thread.depth as usize {
         0 => None,
-        depth => Some(&thread.calls[(depth - 1) & (MAX_CALLS - 1)]),
+        depth => Some(&mut thread.calls[(depth - 1) & (MAX_CALLS - 1)]),
     }
 }
 
@@ -146,29 +160,64 @@ fn innermost(thread: &InFlight) -> Option<&Call> {
 fn retire_abandoned(thread: &mut InFlight, stack_pointer: u64, cookie: Cookie) {
     for _ in 0..MAX_CALLS {
         let Some(call) = innermost(thread) else { return };
-        let image = call.image;
-        let is_open = call.stack_pointer >= stack_pointer
-            && (call.stack_pointer != stack_pointer || call.cookie != cookie.0)
-            && arch::may_be_trampoline(arch::return_address(call.stack_pointer));
-        if is_open {
+        // Where the frame is the same one, the open call can only have jumped here.
+        let may_return = call.stack_pointer > stack_pointer
+            || call.stack_pointer == stack_pointer && call.cookie != cookie.0 && has_return_address(call);
+        if may_return {
             return;
         }
-        abandon(thread, image);
+        abandon(thread);
+    }
+}
+
+/// Gives up the innermost open call. It is counted unless it has been.
+#[inline(always)]
+fn abandon(thread: &mut InFlight) {
+    let Some(call) = innermost(thread) else { return };
+    count_missed(call.image, 1 - u64::from(call.is_missed & 1) + u64::from(call.nested));
+    thread.depth -= 1;
+}
+
+/// Where too many calls are open, gives up the innermost if it looks as if it will not return.
+#[inline(always)]
+fn make_room(thread: &mut InFlight) {
+    if thread.depth as usize >= MAX_CALLS && innermost(thread).is_some_and(|call| call.is_missed != 0) {
+        abandon(thread);
     }
 }
 
 #[inline(always)]
-fn abandon(thread: &mut InFlight, image: u32) {
-    thread.depth -= 1;
-    totals::count(image, |totals| &raw mut totals.missed_returns);
+fn count_missed(image: u32, calls: u64) {
+    totals::count_many(image, calls, |totals| &raw mut totals.missed_returns);
 }
 
 /// Whether a call entered at `stack_pointer` is part of the innermost open one.
 #[inline(always)]
-fn is_nested(thread: &InFlight, stack_pointer: u64) -> bool {
+fn is_nested(thread: &mut InFlight, stack_pointer: u64) -> bool {
     let Some(open) = innermost(thread) else { return false };
+    if !has_return_address(open) {
+        expect_no_return(open);
+        return false;
+    }
     let caller = arch::return_address(stack_pointer);
-    open.stack_pointer == stack_pointer || arch::may_be_trampoline(caller) || is_in_object_of(open, caller)
+    let is_nested =
+        open.stack_pointer == stack_pointer || arch::may_be_trampoline(caller) || is_in_object_of(open, caller);
+    open.nested += u32::from(is_nested);
+    is_nested
+}
+
+/// Whether the return address in the call's frame is still the kernel's trampoline.
+#[inline(always)]
+fn has_return_address(call: &Call) -> bool {
+    arch::may_be_trampoline(arch::return_address(call.stack_pointer))
+}
+
+#[inline(always)]
+fn expect_no_return(call: &mut Call) {
+    if call.is_missed == 0 {
+        call.is_missed = 1;
+        count_missed(call.image, 1);
+    }
 }
 
 #[inline(always)]

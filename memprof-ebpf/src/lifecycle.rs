@@ -9,10 +9,10 @@ use aya_ebpf::{
     programs::RawTracePointContext,
 };
 use aya_log_ebpf::{debug, warn};
-use memprof_common::{ExecRecord, Header, IMAGE_FROM_EXEC, ImageTotals, LeaderExitRecord, Tracked, kind};
+use memprof_common::{ExecRecord, Header, IMAGE_FROM_EXEC, ImageTotals, ProbedThreadExitRecord, Tracked, kind};
 
 use crate::{
-    maps::{EXECS, IN_FLIGHT, TARGETS, TOTALS, TRACKED},
+    maps::{BINDINGS, EXECS, IN_FLIGHT, TARGETS, TOTALS, TRACKED},
     records,
 };
 
@@ -22,23 +22,27 @@ pub fn exec(ctx: &RawTracePointContext) {
     let thread = bpf_get_current_pid_tgid();
     let pid = (thread >> 32) as u32;
     let Some(tracked) = tracked(pid) else { return };
-    let by_other_thread = ctx.arg::<i32>(1) as u32 != pid;
+    let caller = ctx.arg::<i32>(1) as u32;
+    let by_other_thread = caller != pid;
     if tracked.leader_exited != 0 && !by_other_thread {
         // The main thread we knew is gone, so this one is another process with its pid.
         let _ = TRACKED.remove(pid);
         return;
     }
     tracked.leader_exited = 0;
-    // Nobody calls `execve` from within the allocator, but a signal handler that interrupted it may.
+    // Nobody calls `execve` from within the allocator, but a signal handler that interrupted it may. A thread that is not
+    // the main one has become it, under its number.
     let _ = IN_FLIGHT.remove(thread);
+    let _ = IN_FLIGHT.remove(u64::from(pid) << 32 | u64::from(caller));
     begin_image(ctx, tracked.target, by_other_thread);
 }
 
 #[inline(always)]
 fn begin_image(ctx: &RawTracePointContext, target: u32, by_other_thread: bool) {
     let (Some(current), Some(execs)) = (TARGETS.get_ptr_mut(target), EXECS.get_ptr_mut(0)) else { return };
+    // Not relaxed: LLVM makes an addition out of that which returns nothing, and takes the summand for the old value.
     // SAFETY: a map value, valid while the program runs.
-    let image = IMAGE_FROM_EXEC | unsafe { atomic_xadd::<_, _, { AtomicOrdering::Relaxed }>(execs, 1u32) };
+    let image = IMAGE_FROM_EXEC | unsafe { atomic_xadd::<_, _, { AtomicOrdering::AcqRel }>(execs, 1u32) };
     // Without room for its totals the image is still recorded; userspace says that they are missing.
     let _ = TOTALS.insert(image, &ImageTotals::default(), u64::from(BPF_ANY));
     // SAFETY: only the one thread that a process has in `execve` writes this.
@@ -58,14 +62,16 @@ pub fn thread_exit(ctx: &RawTracePointContext) {
     let thread = bpf_get_current_pid_tgid();
     let _ = IN_FLIGHT.remove(thread);
     let (pid, thread) = ((thread >> 32) as u32, thread as u32);
-    if pid != thread {
+    let Some(tracked) = tracked(pid) else { return };
+    if pid == thread {
+        tracked.leader_exited = 1;
+    }
+    if BINDINGS.get(tracked.target).is_none_or(|binding| binding.thread != thread) {
         return;
     }
-    let Some(tracked) = tracked(pid) else { return };
-    tracked.leader_exited = 1;
     // SAFETY: the helper has no preconditions.
-    let header = Header { kind: kind::LEADER_EXIT, image: 0, time: unsafe { bpf_ktime_get_ns() } };
-    if !records::control(&LeaderExitRecord { header, target: tracked.target, reserved: 0 }) {
+    let header = Header { kind: kind::PROBED_THREAD_EXIT, image: 0, time: unsafe { bpf_ktime_get_ns() } };
+    if !records::control(&ProbedThreadExitRecord { header, target: tracked.target, thread }) {
         warn!(ctx, "an exit could not be told: the control ring is full");
     }
 }

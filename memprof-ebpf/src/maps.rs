@@ -5,8 +5,8 @@ use aya_ebpf::{
     maps::{Array, HashMap, PerCpuArray, PerCpuHashMap, RingBuf},
 };
 use memprof_common::{
-    Cookie, ImageTotals, InFlight, MAX_SITES, MAX_TARGETS, NurseryEntry, NurseryKey, Site, StackRecord, StackTotals,
-    Tracked,
+    Binding, Cookie, ImageTotals, InFlight, MAX_SITES, MAX_TARGETS, NurseryEntry, NurseryKey, Site, StackRecord,
+    StackTotals, Tracked,
 };
 
 /// Live blocks that userspace has not drained yet.
@@ -28,6 +28,10 @@ pub static IN_FLIGHT: HashMap<u64, InFlight> = HashMap::with_max_entries(1 << 14
 /// The current image of each target.
 #[map]
 pub static TARGETS: Array<u32> = Array::with_max_entries(MAX_TARGETS, 0);
+
+/// The probes of each target that count.
+#[map]
+pub static BINDINGS: Array<Binding> = Array::with_max_entries(MAX_TARGETS, 0);
 
 /// The extent of the code around each probed function.
 #[map]
@@ -78,8 +82,12 @@ pub struct Scratch {
     pub record: StackRecord,
 }
 
-/// The image that a probe's cookie stands for.
+/// The image that a probe's cookie stands for; none if the probe was replaced.
 #[inline(always)]
 pub fn image_of(cookie: Cookie) -> Option<u32> {
+    let binding = BINDINGS.get(cookie.target())?;
+    if binding.generation != cookie.generation() {
+        return None;
+    }
     TARGETS.get(cookie.target()).copied()
 }

@@ -17,8 +17,14 @@ pub fn add(counter: *mut u64, amount: u64) {
 /// Counts one in the field that `field` picks of an image's totals.
 #[inline(always)]
 pub fn count(image: u32, field: impl FnOnce(&mut ImageTotals) -> *mut u64) {
+    count_many(image, 1, field);
+}
+
+/// Adds to the field that `field` picks of an image's totals.
+#[inline(always)]
+pub fn count_many(image: u32, amount: u64, field: impl FnOnce(&mut ImageTotals) -> *mut u64) {
     if let Some(totals) = of(image) {
-        add(field(totals), 1);
+        add(field(totals), amount);
     }
 }
 

@@ -6,10 +6,8 @@ use bytesize::ByteSize;
 use clap::{ArgAction, Args, Parser, Subcommand, error::ErrorKind};
 
 use crate::{
-    kernel::Sizes,
     model::{Selection, Sort},
-    render::Format,
-    session::{self, Options, Whom, doctor},
+    session::{self, Format, Options, Sizes, Whom, doctor},
 };
 
 const EXAMPLES: &str = "\

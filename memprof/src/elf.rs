@@ -148,7 +148,8 @@ pub fn segments(file: &File) -> Result<Vec<Segment>, ElfError> {
 /// The functions among `names` that the object defines, from both of its symbol tables, each once.
 ///
 /// What it merely imports is not defined by it, even where a non-PIE executable gives the import the address of its PLT
-/// stub. Symbols of local binding are left out too: `static void free(…)` is somebody's own function.
+/// stub. Symbols of local binding are left out too: `static void free(…)` is somebody's own function. Not so where the
+/// same code is also called `__libc_free`: in a static PIE the linker makes glibc's hidden symbols, such as `malloc`, local.
 ///
 /// # Errors
 /// Where the file cannot be read as an ELF file.
@@ -238,6 +239,9 @@ fn own_machine() -> u16 {
     if cfg!(target_arch = "aarch64") { elf::EM_AARCH64.0 } else { elf::EM_X86_64.0 }
 }
 
+/// What glibc's internal names of its allocator functions begin with.
+const LIBC_PREFIX: &[u8] = b"__libc_";
+
 fn add_functions<'data>(
     elf: &Elf<'data>,
     table: &Symbols<'data>,
@@ -246,15 +250,26 @@ fn add_functions<'data>(
 ) -> Result<(), ElfError> {
     let names = symbol_names(elf, table)?;
     let endian = elf.endian();
-    for symbol in table.iter().filter(|symbol| !symbol.is_undefined(endian) && !symbol.is_local()) {
+    let (mut local, mut of_libc) = (Vec::new(), Vec::new());
+    for symbol in table.iter().filter(|symbol| !symbol.is_undefined(endian)) {
         let indirect = symbol.st_type() == elf::STT_GNU_IFUNC;
         if !indirect && symbol.st_type() != elf::STT_FUNC {
             continue;
         }
-        let Some(name) = name_at(names, symbol.st_name(endian)).and_then(|name| find_name(name, wanted)) else {
-            continue;
+        let Some(symbol_name) = name_at(names, symbol.st_name(endian)) else { continue };
+        let (name, list) = match symbol_name.strip_prefix(LIBC_PREFIX) {
+            Some(name) => (name, &mut of_libc),
+            None if symbol.is_local() => (symbol_name, &mut local),
+            None => (symbol_name, &mut *functions),
         };
+        let Some(name) = find_name(name, wanted) else { continue };
         let function = Function { name: name.to_owned(), address: symbol.st_value(endian), indirect };
+        if !list.contains(&function) {
+            list.push(function);
+        }
+    }
+    let glibcs_own = local.into_iter().filter(|function| of_libc.contains(function));
+    for function in glibcs_own {
         if !functions.contains(&function) {
             functions.push(function);
         }

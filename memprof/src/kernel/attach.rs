@@ -10,7 +10,7 @@ use aya::{
         uprobe::{UProbeAttachLocation, UProbeAttachPoint, UProbeLink, UProbeScope},
     },
 };
-use memprof_common::{Cookie, MAX_SITES, Site};
+use memprof_common::{Binding, Cookie, MAX_SITES, Site};
 
 use super::{KernelError, TargetId, load::failed, program, take};
 use crate::model::{AllocatorFunction, AttachPlan, Object, ObjectId, Pointer, ProbeSite, Release, Size};
@@ -65,6 +65,8 @@ enum Order {
 /// All attached probes.
 pub(super) struct Probes {
     sites: Array<MapData, Site>,
+    bindings: Array<MapData, Binding>,
+    generations: HashMap<TargetId, u16>,
     numbers: HashMap<(ObjectId, u64), u32>,
     targets: HashMap<TargetId, Attached>,
     detaching: Vec<JoinHandle<()>>,
@@ -92,8 +94,14 @@ impl Probes {
         for name in PROGRAMS {
             program::<UProbe>(bpf, name)?.load().map_err(failed)?;
         }
-        let sites = take(bpf, "SITES")?.try_into()?;
-        Ok(Self { sites, numbers: HashMap::new(), targets: HashMap::new(), detaching: Vec::new() })
+        Ok(Self {
+            sites: take(bpf, "SITES")?.try_into()?,
+            bindings: take(bpf, "BINDINGS")?.try_into()?,
+            generations: HashMap::new(),
+            numbers: HashMap::new(),
+            targets: HashMap::new(),
+            detaching: Vec::new(),
+        })
     }
 
     /// Attaches what of `plan` is not attached yet.
@@ -105,13 +113,18 @@ impl Probes {
         plan: &AttachPlan,
         object: impl Fn(ObjectId) -> Option<&'a Object>,
     ) -> Result<(), KernelError> {
+        let generation = self.generations.get(&target).copied().unwrap_or_default();
+        if !self.targets.contains_key(&target) {
+            // Before the probes, so that the end of the thread cannot be missed.
+            self.bindings.set(target.0, Binding { generation: generation.into(), thread }, 0)?;
+        }
         let attached = self.targets.get(&target).map_or(&[][..], |attached| &attached.sites);
         let is_new = |site: &&ProbeSite| !attached.contains(&(site.object, site.offset_in_file));
         let sites: Vec<&ProbeSite> = plan.sites.iter().filter(is_new).collect();
         for probe in in_order(&sites)? {
             let number = self.number(probe.site)?;
             let object = object(probe.site.object).ok_or(KernelError::TooMany("objects forgotten"))?;
-            let link = attach_one(bpf, probe, object, Cookie::new(target.0, number), thread)?;
+            let link = attach_one(bpf, probe, object, Cookie::new(target.0, generation, number), thread)?;
             self.targets.entry(target).or_default().links.push(link);
         }
         let attached = self.targets.entry(target).or_default();
@@ -119,10 +132,14 @@ impl Probes {
         Ok(())
     }
 
-    /// Detaches all probes of a target, elsewhere: each takes a grace period of the kernel's, about 0.1 s, and the kernel
+    /// Detaches all probes of a target. They mean nothing any more at once; they go elsewhere and later: each takes a grace period of the kernel's, about 0.1 s, and the kernel
     /// does one after the other (`event_mutex` in kernel/trace/trace_event_perf.c).
     pub(super) fn detach(&mut self, target: TargetId) {
         let Some(attached) = self.targets.remove(&target) else { return };
+        let generation = self.generations.entry(target).or_default();
+        *generation = generation.wrapping_add(1);
+        // The index is in range, as it was when they were attached.
+        let _ = self.bindings.set(target.0, Binding { generation: (*generation).into(), thread: 0 }, 0);
         self.detaching.retain(|detaching| !detaching.is_finished());
         self.detaching.push(std::thread::spawn(|| drop(attached)));
     }

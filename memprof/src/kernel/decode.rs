@@ -1,8 +1,8 @@
 //! Records become events: bytes from a ring, keys and values from maps. Pure.
 
 use memprof_common::{
-    ExecRecord, FreeRecord, Header, ImageTotals, LeaderExitRecord, MAX_FRAMES, NurseryEntry, NurseryKey, StackRecord,
-    kind,
+    ExecRecord, FreeRecord, Header, ImageTotals, MAX_FRAMES, NurseryEntry, NurseryKey, ProbedThreadExitRecord,
+    StackRecord, kind,
 };
 
 use crate::model::{Allocation, Event, ImageId, Losses, RawStack, StackId, Timestamp, Totals};
@@ -23,7 +23,10 @@ pub(super) fn record(bytes: &[u8]) -> Option<Event> {
             time,
             by_other_thread: words.u32_at(offset::EXEC_BY_OTHER_THREAD)? != 0,
         },
-        kind::LEADER_EXIT => Event::LeaderExit { target: words.u32_at(offset::LEADER_EXIT_TARGET)? },
+        kind::PROBED_THREAD_EXIT => Event::ProbedThreadExit {
+            target: words.u32_at(offset::PROBED_THREAD_EXIT_TARGET)?,
+            thread: words.u32_at(offset::PROBED_THREAD_EXIT_THREAD)?,
+        },
         kind::NURSERY_FILLING => Event::NurseryFilling,
         _ => return None,
     })
@@ -78,7 +81,7 @@ fn stack(words: Words<'_>, image: ImageId, time: Timestamp) -> Option<RawStack> 
 mod offset {
     use std::mem::offset_of;
 
-    use super::{ExecRecord, FreeRecord, LeaderExitRecord, StackRecord};
+    use super::{ExecRecord, FreeRecord, ProbedThreadExitRecord, StackRecord};
 
     pub(super) const FREE_ADDRESS: usize = offset_of!(FreeRecord, address);
     pub(super) const STACK_ID: usize = offset_of!(StackRecord, stack);
@@ -86,7 +89,8 @@ mod offset {
     pub(super) const EXEC_TARGET: usize = offset_of!(ExecRecord, target);
     pub(super) const EXEC_PREVIOUS: usize = offset_of!(ExecRecord, previous_image);
     pub(super) const EXEC_BY_OTHER_THREAD: usize = offset_of!(ExecRecord, by_other_thread);
-    pub(super) const LEADER_EXIT_TARGET: usize = offset_of!(LeaderExitRecord, target);
+    pub(super) const PROBED_THREAD_EXIT_TARGET: usize = offset_of!(ProbedThreadExitRecord, target);
+    pub(super) const PROBED_THREAD_EXIT_THREAD: usize = offset_of!(ProbedThreadExitRecord, thread);
 }
 
 /// The bytes of a record, in the machine's own byte order.

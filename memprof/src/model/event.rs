@@ -55,10 +55,12 @@ pub enum Event {
         /// Another thread than the main one did, and the probes went with the main one.
         by_other_thread: bool,
     },
-    /// The main thread of the process attached as `target` exited; others may live on.
-    LeaderExit {
+    /// The thread exited that the probes of the process attached as `target` are bound to; others may live on.
+    ProbedThreadExit {
         /// The number the process was attached under.
         target: u32,
+        /// The thread; the process's pid if it was the main one.
+        thread: u32,
     },
     /// The nursery passed its fill mark and wants to be drained.
     NurseryFilling,
@@ -125,7 +127,8 @@ impl std::ops::AddAssign for Losses {
         self.stacks_ring_full += other.stacks_ring_full;
         self.stacks_table_full += other.stacks_table_full;
         self.stacks_unreadable += other.stacks_unreadable;
-        self.missed_returns += other.missed_returns;
+        // A call is counted on one CPU and may be taken back on another.
+        self.missed_returns = self.missed_returns.wrapping_add(other.missed_returns);
         self.in_flight_full += other.in_flight_full;
     }
 }

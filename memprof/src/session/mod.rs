@@ -19,7 +19,7 @@ use std::{
 use anyhow::{Context as _, anyhow};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, sleep_until};
 
-pub use self::options::{Options, Whom};
+pub use self::options::{Format, Options, Sizes, Whom};
 use self::{
     launch::{Held, Launched},
     output::{Output, Reader},

@@ -2,7 +2,8 @@
 
 use std::{ffi::OsString, path::PathBuf, time::Duration};
 
-use crate::{kernel::Sizes, model::Selection, render::Format};
+use crate::model::Selection;
+pub use crate::{kernel::Sizes, render::Format};
 
 /// Whom to observe.
 #[derive(Clone, Debug, PartialEq, Eq)]

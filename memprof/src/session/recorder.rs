@@ -23,6 +23,9 @@ use crate::{
     target::{self, AddressSpace, ObjectTable, Process},
 };
 
+/// How often probing a process anew is tried while its threads come and go.
+const MOST_ATTEMPTS: usize = 16;
+
 /// Everything that is known so far.
 pub(super) struct Recorder {
     kernel: Kernel,
@@ -247,9 +250,10 @@ impl Recorder {
                     self.probe_again(index, "one of its threads called execve");
                 }
             }
-            Event::LeaderExit { target } => {
+            Event::ProbedThreadExit { target, thread } => {
                 if let Some(index) = self.index_of(target) {
-                    self.probe_again(index, "its main thread ended");
+                    let is_main = thread == self.processes[index].pid;
+                    self.probe_again(index, if is_main { "its main thread ended" } else { "one of its threads ended" });
                 }
             }
             Event::NurseryFilling | Event::Free { .. } | Event::Stack(_) => {}
@@ -345,16 +349,21 @@ impl Recorder {
 
     /// Attaches everything anew to a thread that lives: probes are bound to one, and go with it.
     fn probe_again(&mut self, index: usize, cause: &'static str) {
-        let Ok(thread) = self.living_thread(index) else { return };
         let process = &mut self.processes[index];
         let (pid, target) = (process.pid, process.target);
-        self.kernel.detach(target);
-        let planned = std::mem::take(&mut process.planned);
-        let result = self.probe_objects(index, &planned.iter().copied().collect::<Vec<_>>());
-        match result {
-            Ok(_) => self.warn(Warning::ProbesInterrupted { pid, cause }),
-            Err(error) => log::debug!("process {pid}, thread {thread}: {error:#}"),
+        let planned: Vec<_> = std::mem::take(&mut process.planned).into_iter().collect();
+        // A thread may end just when it was chosen.
+        for _ in 0..MOST_ATTEMPTS {
+            if self.living_thread(index).is_err() {
+                return;
+            }
+            self.kernel.detach(target);
+            match self.probe_objects(index, &planned) {
+                Ok(_) => return self.warn(Warning::ProbesInterrupted { pid, cause }),
+                Err(error) => log::debug!("process {pid}: {error:#}"),
+            }
         }
+        log::error!("process {pid} could not be probed again after {cause}: nothing more is recorded of it");
     }
 
     fn tolerate_if_ended(&self, index: usize, error: anyhow::Error) -> anyhow::Result<()> {

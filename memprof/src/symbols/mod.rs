@@ -4,6 +4,7 @@
 //! be alive.
 
 mod debug_file;
+mod demangle;
 mod naming;
 mod origin;
 

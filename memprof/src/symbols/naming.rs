@@ -12,7 +12,7 @@ use blazesym::symbolize::{
     source::{self, Elf},
 };
 
-use super::origin::Origin;
+use super::{demangle::demangle, origin::Origin};
 use crate::{
     model::{Source, address_for_lookup},
     regular_file::descriptor_path,
@@ -34,7 +34,9 @@ pub(super) struct Names {
 
 impl Names {
     pub(super) fn new(debug_directories: &[PathBuf]) -> Self {
-        Self { symbolizer: Symbolizer::builder().set_debug_dirs(Some(debug_directories)).build() }
+        Self {
+            symbolizer: Symbolizer::builder().set_debug_dirs(Some(debug_directories)).enable_demangling(false).build(),
+        }
     }
 
     /// The functions that a return address, given by its offset in the object's file, lies in: innermost first, and a
@@ -80,7 +82,7 @@ fn name_all(symbol: &Sym<'_>) -> Rc<[Named]> {
 }
 
 fn name(name: &str) -> Option<String> {
-    (!name.is_empty()).then(|| name.to_owned())
+    (!name.is_empty()).then(|| demangle(name))
 }
 
 fn source_of(info: &CodeInfo<'_>) -> Source {

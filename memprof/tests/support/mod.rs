@@ -8,7 +8,7 @@ pub mod schema;
 use std::{
     ffi::OsStr,
     fs,
-    io::{BufRead as _, BufReader, Read as _},
+    io::{BufRead as _, BufReader, Read as _, Write as _},
     path::{Path, PathBuf},
     process::{Child, ChildStdout, Command, ExitStatus, Output, Stdio},
     time::{Duration, Instant},
@@ -84,19 +84,36 @@ pub struct Run {
     pub status: ExitStatus,
     pub stderr: String,
     pub reports: Vec<Report>,
+    /// What a launched command printed.
+    pub printed: Vec<String>,
 }
 
 impl Run {
     fn of(output: Output) -> Self {
         let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
         let stdout = String::from_utf8(output.stdout).unwrap();
-        let reports = stdout.lines().filter(|line| line.starts_with("{\"schema\"")).map(Report::parse).collect();
-        Self { status: output.status, stderr, reports }
+        let (reports, printed): (Vec<_>, Vec<_>) = stdout.lines().partition(|line| line.starts_with("{\"schema\""));
+        let reports = reports.into_iter().map(Report::parse).collect();
+        let printed = printed.into_iter().map(str::to_owned).collect();
+        Self { status: output.status, stderr, reports, printed }
     }
 
     /// The last report.
     pub fn last(&self) -> &Report {
         self.reports.last().unwrap_or_else(|| panic!("no report; standard error: {}", self.stderr))
+    }
+
+    /// The last report, of one process, in which nothing is lost or doubted.
+    pub fn exact(&self) -> ProcessReport<'_> {
+        let report = self.last();
+        assert_eq!(report.lost(), (0, 0, 0), "{:?}", report.warnings());
+        assert_eq!(report.warnings(), Vec::<String>::new());
+        report.process()
+    }
+
+    /// The numbers on a line that the command printed.
+    pub fn numbers(&self, line: usize) -> Vec<u64> {
+        numbers(&self.printed[line])
     }
 }
 
@@ -107,30 +124,47 @@ pub fn launch(options: &[&str], command: &[impl AsRef<OsStr>]) -> Run {
     Run::of(memprof.stdin(Stdio::null()).output().unwrap())
 }
 
+/// As [`launch`], not waited for. What is [told](Attached::tell) goes to the command.
+pub fn start(options: &[&str], command: &[impl AsRef<OsStr>]) -> Attached {
+    let mut memprof = memprof();
+    memprof.args(["--format", "json", "--top", "0"]).args(options).arg("--").args(command);
+    Attached::of(memprof.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap())
+}
+
+/// The numbers in a text.
+pub fn numbers(text: &str) -> Vec<u64> {
+    text.split_whitespace().filter_map(|word| word.parse().ok()).collect()
+}
+
 /// `memprof --pid PID OPTIONS --format json --top 0`, started and not waited for.
 pub fn attach(pid: u32, options: &[&str]) -> Attached {
     let mut memprof = memprof();
     memprof.args(["--format", "json", "--top", "0", "--verbose", "--pid", &pid.to_string()]).args(options);
-    Attached::start(&mut memprof)
+    let processes = 1 + options.iter().filter(|option| **option == "--pid").count();
+    Attached { processes, ..Attached::start(&mut memprof) }
 }
 
 /// A memprof that runs.
 pub struct Attached {
     child: Child,
+    processes: usize,
     stdout: BufReader<ChildStdout>,
 }
 
 impl Attached {
     /// Starts a memprof that writes JSON.
     pub fn start(memprof: &mut Command) -> Self {
-        let mut child = memprof.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        Self::of(memprof.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap())
+    }
+
+    fn of(mut child: Child) -> Self {
         let stdout = BufReader::new(child.stdout.take().unwrap());
-        Self { child, stdout }
+        Self { child, processes: 1, stdout }
     }
 
     /// Waits until its probes are in: it says so on standard error.
     pub fn ready(&mut self) {
-        self.ready_for(1);
+        self.ready_for(self.processes);
     }
 
     /// Waits until its probes are in so many processes.
@@ -147,6 +181,11 @@ impl Attached {
 
     pub fn signal(&self, name: &str) {
         signal(self.child.id(), name);
+    }
+
+    /// Writes a line to the standard input of a launched command.
+    pub fn tell(&mut self, line: &str) {
+        tell(&mut self.child, line);
     }
 
     /// Waits for the next report.
@@ -186,9 +225,31 @@ impl Target {
         Self(command.spawn().unwrap())
     }
 
+    /// One that can be talked to.
+    pub fn piped(program: &Path) -> Self {
+        Self::start(Command::new(program).stdin(Stdio::piped()).stdout(Stdio::piped()))
+    }
+
+    /// Writes a line to its standard input.
+    pub fn tell(&mut self, line: &str) {
+        tell(&mut self.0, line);
+    }
+
+    /// The next line that it prints, without its end; what there is of it if the output ends.
+    #[allow(clippy::unbuffered_bytes, reason = "what follows the line is for the next call")]
+    pub fn hear(&mut self) -> String {
+        let stdout = self.0.stdout.as_mut().unwrap();
+        let bytes = stdout.bytes().map(Result::unwrap).take_while(|byte| *byte != b'\n').collect();
+        String::from_utf8(bytes).unwrap()
+    }
+
     pub fn pid(&self) -> u32 {
         self.0.id()
     }
+}
+
+fn tell(child: &mut Child, line: &str) {
+    writeln!(child.stdin.as_mut().unwrap(), "{line}").unwrap();
 }
 
 impl Drop for Target {
