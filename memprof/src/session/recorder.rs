@@ -77,6 +77,8 @@ impl Recorder {
         if pid == std::process::id() {
             bail!("process {pid} is memprof itself, which it does not profile");
         }
+        // Once to learn why not, and once more when nobody else can become this process.
+        Process::find(pid)?;
         let exit = exit_watch(pid)?;
         let process = Process::find(pid)?;
         let space = AddressSpace::read(process.thread, now(), &mut self.objects)?;
