@@ -4,7 +4,9 @@ use aya_ebpf::{
     bindings::{BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP},
     helpers::generated::bpf_ringbuf_output,
 };
-use memprof_common::{FreeRecord, Header, MAX_FRAMES, STACK_COPY_BYTES, StackCopyRecord, StackFrame, StackRecord, kind};
+use memprof_common::{
+    FreeRecord, Header, MAX_FRAMES, STACK_COPY_BYTES, StackCopyRecord, StackFrame, StackRecord, kind,
+};
 
 use crate::{
     maps::{CONTROL, EVENTS},

@@ -206,8 +206,7 @@ fn step(cursor: Cursor, rule: Rule, registers: &mut Registers) -> bool {
         return uncommon_step(cursor, rule, registers);
     }
     let bp = cursor.word(bp_place);
-    *registers =
-        Registers { ip: cursor.word(ip_place), sp: cfa, bp: if words == 0 { registers.bp } else { bp } };
+    *registers = Registers { ip: cursor.word(ip_place), sp: cfa, bp: if words == 0 { registers.bp } else { bp } };
     registers.ip != 0
 }
 

@@ -72,10 +72,10 @@ struct Record {
     #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration, help_heading = "Report")]
     older: Option<Duration>,
     /// Only allocations of at least this size, such as 4KiB
-    #[arg(long, value_name = "SIZE", help_heading = "Report")]
+    #[arg(long, value_name = "SIZE", value_parser = size, help_heading = "Report")]
     min_size: Option<ByteSize>,
     /// Only allocations of at most this size
-    #[arg(long, value_name = "SIZE", help_heading = "Report")]
+    #[arg(long, value_name = "SIZE", value_parser = size, help_heading = "Report")]
     max_size: Option<ByteSize>,
     /// List every allocation of the stacks shown
     #[arg(long, help_heading = "Report")]
@@ -222,6 +222,10 @@ fn table_size() -> clap::builder::RangedI64ValueParser<u32> {
     clap::value_parser!(u32).range(1..=1 << 28)
 }
 
+fn size(text: &str) -> Result<ByteSize, String> {
+    text.parse().map_err(|_| "it must be a number and a unit, such as 512B, 4KiB or 1.5MiB".into())
+}
+
 fn ring_size(text: &str) -> Result<ByteSize, String> {
     size_within(text, ByteSize::kib(4), ByteSize::gib(1))
 }
@@ -231,6 +235,6 @@ fn unwind_memory(text: &str) -> Result<ByteSize, String> {
 }
 
 fn size_within(text: &str, least: ByteSize, greatest: ByteSize) -> Result<ByteSize, String> {
-    let size: ByteSize = text.parse()?;
+    let size = size(text)?;
     if (least..=greatest).contains(&size) { Ok(size) } else { Err(format!("it must be from {least} to {greatest}")) }
 }

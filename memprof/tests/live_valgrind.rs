@@ -180,6 +180,7 @@ fn python_allocates_every_object() {
     let case = case.with("PYTHONHASHSEED", "0").with("PYTHONMALLOC", "malloc");
     let (memprof, valgrind) = (case.under_memprof(), case.under_valgrind());
     assert_eq!((memprof.allocations, memprof.frees), (valgrind.allocations, valgrind.frees));
+    eprintln!("memprof: {memprof:?}, valgrind: {valgrind:?}");
     let more_bytes = memprof.allocated_bytes - valgrind.allocated_bytes;
     assert!(more_bytes > 0 && more_bytes.is_multiple_of(32 - 28), "{more_bytes} bytes more");
 }

@@ -38,7 +38,13 @@ const FOR_TESTS: &[Package] = &[
     package("libxml2-utils", "xmllint"),
     package("perl", "perl"),
     package("redis-server", "redis-server"),
-    package("python3", "python3"),
+    package("nginx-light", "nginx"),
+    package("python3", "/usr/bin/python3"),
+    // `setpriv` and `script`.
+    package("util-linux", "setpriv"),
+    package("bsdutils", "script"),
+    // Headers, as a tree to walk.
+    package("linux-libc-dev", "/usr/include/linux"),
 ];
 
 /// What compiles the BPF crate on Debian, where rustup's nightly need not be.

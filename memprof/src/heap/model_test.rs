@@ -229,7 +229,7 @@ proptest! {
         }
         prop_assert_eq!(heap.outstanding_by_stack().collect::<BTreeMap<_, _>>(), model.by_stack());
         let now = Timestamp(50);
-        let selected = heap.select(&selection, now, |id| id.0, |_| Vec::new());
+        let selected = heap.select(&selection, now, |id| id, |id| id.0, |_| (Vec::new(), None));
         prop_assert_eq!(selected, model.select(&selection, now));
     }
 

@@ -4,10 +4,12 @@
 //! be listed, a second pass picks up those of the stacks that are left. So a report costs time in proportion to the
 //! live blocks, whatever the number of stacks, and memory only for what it shows.
 
-use std::{cmp::Reverse, time::Duration};
+use std::{cmp::Reverse, collections::HashMap, time::Duration};
 
 use super::{Heap, blocks::Block};
-use crate::model::{LiveAllocation, Outstanding, RawFrame, Selection, Sort, StackId, StackSnapshot, Timestamp, Truncation};
+use crate::model::{
+    LiveAllocation, Outstanding, RawFrame, Selection, Sort, StackId, StackSnapshot, Timestamp, Truncation,
+};
 
 /// The outcome of a [`Selection`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -21,7 +23,7 @@ pub struct SelectedStacks {
 /// What a stack holds, of the blocks selected.
 #[derive(Clone, Copy)]
 struct Holding {
-    /// Of the stack, in the heap's sums.
+    /// Among all holdings.
     index: usize,
     id: StackId,
     growth_bytes: i64,
@@ -51,19 +53,21 @@ impl Heap {
     /// The stacks that hold blocks which the selection admits at the time `now`, sorted and cut as it says. Of stacks
     /// of equal rank the one with more bytes comes first, then the one with the lower id.
     ///
-    /// `total_allocations` tells how many allocations a stack has made, freed since or not; `frames` tells its frames,
+    /// Stacks with the same `name` are one. `total_allocations` tells how many allocations a stack has made, freed since or not; `frames` tells its frames,
     /// and why some may be missing; it is asked only for the stacks that are shown.
     pub fn select(
         &self,
         selection: &Selection,
         now: Timestamp,
+        name: impl Fn(StackId) -> StackId,
         total_allocations: impl Fn(StackId) -> u64,
         mut frames: impl FnMut(StackId) -> (Vec<RawFrame>, Option<Truncation>),
     ) -> SelectedStacks {
-        let mut holdings = self.holdings(selection, now);
+        let groups = Groups::new(self.stacks.iter().map(|stack| name(stack.id)));
+        let mut holdings = self.holdings(&groups, selection, now);
         let selected = holdings.len();
         sort_and_cut(&mut holdings, selection);
-        let mut listed = self.list(&holdings, selection, now);
+        let mut listed = self.list(&holdings, &groups, selection, now);
         let shown = holdings
             .iter()
             .zip(&mut listed)
@@ -85,25 +89,34 @@ impl Heap {
     }
 
     /// What each stack holds, for those that hold something.
-    fn holdings(&self, selection: &Selection, now: Timestamp) -> Vec<Holding> {
-        let mut holdings: Vec<_> = self.stacks.iter().enumerate().map(Holding::from).collect();
+    fn holdings(&self, groups: &Groups, selection: &Selection, now: Timestamp) -> Vec<Holding> {
+        let mut holdings: Vec<_> = groups.names.iter().enumerate().map(Holding::from).collect();
+        for (stack, group) in self.stacks.iter().zip(&groups.of_stack) {
+            holdings[*group].growth_bytes += stack.sum.growth_bytes();
+        }
         for (block, age) in self.admitted(selection, now) {
-            holdings[block.stack as usize].add(block.size, age);
+            holdings[groups.of_stack[block.stack as usize]].add(block.size, age);
         }
         holdings.retain(|holding| holding.outstanding.allocations > 0);
         holdings
     }
 
     /// The blocks of each of these stacks, oldest first, if the selection asks for them; otherwise none of each.
-    fn list(&self, holdings: &[Holding], selection: &Selection, now: Timestamp) -> Vec<Vec<LiveAllocation>> {
+    fn list(
+        &self,
+        holdings: &[Holding],
+        groups: &Groups,
+        selection: &Selection,
+        now: Timestamp,
+    ) -> Vec<Vec<LiveAllocation>> {
         let mut lists = vec![Vec::new(); holdings.len()];
         if !selection.show_allocations {
             return lists;
         }
-        let mut place_of_stack = vec![None; self.stacks.iter().len()];
-        holdings.iter().enumerate().for_each(|(place, holding)| place_of_stack[holding.index] = Some(place));
+        let mut place_of_group = vec![None; groups.names.len()];
+        holdings.iter().enumerate().for_each(|(place, holding)| place_of_group[holding.index] = Some(place));
         for (block, age) in self.admitted(selection, now) {
-            if let Some(place) = place_of_stack[block.stack as usize] {
+            if let Some(place) = place_of_group[groups.of_stack[block.stack as usize]] {
                 lists[place].push(LiveAllocation { address: block.address, size: block.size, age });
             }
         }
@@ -120,16 +133,33 @@ impl Heap {
     }
 }
 
-impl From<(usize, &super::sums::StackSum)> for Holding {
-    /// Nothing yet of the stack with this index.
-    fn from((index, stack): (usize, &super::sums::StackSum)) -> Self {
-        Self {
-            index,
-            id: stack.id,
-            growth_bytes: stack.sum.growth_bytes(),
-            outstanding: Outstanding::default(),
-            oldest: Duration::ZERO,
-        }
+impl From<(usize, &StackId)> for Holding {
+    /// Nothing yet of the stacks with this name.
+    fn from((index, id): (usize, &StackId)) -> Self {
+        Self { index, id: *id, growth_bytes: 0, outstanding: Outstanding::default(), oldest: Duration::ZERO }
+    }
+}
+
+/// Stacks by name.
+struct Groups {
+    /// The group of each stack, in the order of the heap's sums.
+    of_stack: Vec<usize>,
+    /// The name of each group.
+    names: Vec<StackId>,
+}
+
+impl Groups {
+    fn new(names_of_stacks: impl Iterator<Item = StackId>) -> Self {
+        let mut names = Vec::new();
+        let mut known = HashMap::new();
+        let group = |name| {
+            *known.entry(name).or_insert_with(|| {
+                names.push(name);
+                names.len() - 1
+            })
+        };
+        let of_stack = names_of_stacks.map(group).collect();
+        Self { of_stack, names }
     }
 }
 

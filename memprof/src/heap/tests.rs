@@ -127,7 +127,7 @@ fn three_stacks() -> Heap {
 
 fn select(heap: &Heap, selection: Selection) -> SelectedStacks {
     let frame_of = |id: StackId| vec![RawFrame { address: id.0, place: None }];
-    heap.select(&selection, Timestamp(100 * SECOND), |id| id.0 * 100, frame_of)
+    heap.select(&selection, Timestamp(100 * SECOND), |id| id, |id| id.0 * 100, |id| (frame_of(id), None))
 }
 
 fn order(heap: &Heap, selection: Selection) -> Vec<u64> {
@@ -160,7 +160,7 @@ fn only_the_top_is_shown_and_asked_for_its_frames() {
         asked.push(id);
         Vec::new()
     };
-    let selected = three_stacks().select(&selection, Timestamp(100 * SECOND), |_| 0, frames);
+    let selected = three_stacks().select(&selection, Timestamp(100 * SECOND), |id| id, |_| 0, frames);
     assert_eq!((selected.shown.len(), selected.selected), (1, 3));
     assert_eq!(asked, [StackId(3)]);
     assert_eq!(order(&three_stacks(), Selection { top: None, ..Selection::default() }).len(), 3);

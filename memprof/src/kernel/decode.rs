@@ -2,12 +2,13 @@
 
 use memprof_common::{
     ExecRecord, FreeRecord, Header, ImageTotals, MAX_FRAMES, NurseryEntry, NurseryKey, ProbedThreadExitRecord,
-    StackFrame, StackRecord, kind,
+    StackCopyRecord, StackFrame, StackRecord, kind,
     tables::{FrameWord, ended},
 };
 
 use crate::model::{
-    Allocation, Event, ImageId, Losses, ObjectId, RawFrame, RawStack, StackId, Timestamp, Totals, Truncation,
+    Allocation, CopiedRegisters, Event, ImageId, Losses, ObjectId, RawFrame, RawStack, StackCopy, StackId, Timestamp,
+    Totals, Truncation,
 };
 
 /// A ring buffer record; nothing if it is none that this version writes.
@@ -31,6 +32,7 @@ pub(super) fn record(bytes: &[u8]) -> Option<Event> {
             thread: words.u32_at(offset::PROBED_THREAD_EXIT_THREAD)?,
         },
         kind::NURSERY_FILLING => Event::NurseryFilling,
+        kind::STACK_COPY => Event::StackCopy(stack_copy(words, image, time)?),
         kind::UNKNOWN_CODE => Event::UnknownCode { image },
         _ => return None,
     })
@@ -89,6 +91,17 @@ fn frame(words: Words<'_>, index: usize) -> Option<RawFrame> {
     Some(RawFrame { address, place: place.map(|(object, offset_in_file)| (ObjectId(object), offset_in_file)) })
 }
 
+fn stack_copy(words: Words<'_>, image: ImageId, time: Timestamp) -> Option<StackCopy> {
+    let length = usize::try_from(words.u64_at(offset::COPY_BYTES)?).ok()?;
+    let bytes = words.0.get(StackCopyRecord::PREFIX..StackCopyRecord::PREFIX.checked_add(length)?)?;
+    let registers = CopiedRegisters {
+        ip: words.u64_at(offset::COPY_IP)?,
+        sp: words.u64_at(offset::COPY_SP)?,
+        bp: words.u64_at(offset::COPY_BP)?,
+    };
+    Some(StackCopy { id: StackId(words.u64_at(offset::COPY_STACK)?), image, time, registers, bytes: bytes.into() })
+}
+
 /// Why the walk that ended so may have missed frames; `None` if it cannot have.
 fn truncation(ended: u32) -> Option<Truncation> {
     Some(match ended & ended::REASON {
@@ -106,12 +119,17 @@ fn truncation(ended: u32) -> Option<Truncation> {
 mod offset {
     use std::mem::offset_of;
 
-    use super::{ExecRecord, FreeRecord, ProbedThreadExitRecord, StackFrame, StackRecord};
+    use super::{ExecRecord, FreeRecord, ProbedThreadExitRecord, StackCopyRecord, StackFrame, StackRecord};
 
     pub(super) const FREE_ADDRESS: usize = offset_of!(FreeRecord, address);
     pub(super) const STACK_ID: usize = offset_of!(StackRecord, stack);
     pub(super) const STACK_DEPTH: usize = offset_of!(StackRecord, depth);
     pub(super) const STACK_ENDED: usize = offset_of!(StackRecord, ended);
+    pub(super) const COPY_STACK: usize = offset_of!(StackCopyRecord, stack);
+    pub(super) const COPY_IP: usize = offset_of!(StackCopyRecord, ip);
+    pub(super) const COPY_SP: usize = offset_of!(StackCopyRecord, sp);
+    pub(super) const COPY_BP: usize = offset_of!(StackCopyRecord, bp);
+    pub(super) const COPY_BYTES: usize = offset_of!(StackCopyRecord, bytes);
     pub(super) const FRAME_ADDRESS: usize = offset_of!(StackFrame, address);
     pub(super) const FRAME_PLACE: usize = offset_of!(StackFrame, place);
     pub(super) const EXEC_TARGET: usize = offset_of!(ExecRecord, target);
@@ -145,6 +163,8 @@ impl Words<'_> {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::panic, reason = "a failed test")]
+
     use super::*;
 
     fn bytes(words: &[u64]) -> Vec<u8> {
@@ -178,6 +198,18 @@ mod tests {
         assert_eq!(record(&bytes(&[header(kind::STACK, 1), 5, 0xfeed, 2, 0x10, 0x20, 0x30])), None);
         assert_eq!(record(&bytes(&[header(kind::STACK, 1), 5, 0xfeed, u64::MAX, 0x10])), None);
         assert_eq!(record(&bytes(&[header(99, 0), 0])), None);
+    }
+
+    #[test]
+    fn a_copied_stack_has_the_bytes_that_it_says() {
+        let event = record(&bytes(&[header(kind::STACK_COPY, 1), 5, 0xfeed, 0x10, 0x7000, 0x20, 16, 0xaa, 0xbb]));
+        let Some(Event::StackCopy(copy)) = event else { panic!("{event:?}") };
+        assert_eq!(copy.registers, CopiedRegisters { ip: 0x10, sp: 0x7000, bp: 0x20 });
+        assert_eq!(
+            [0x7000, 0x7008, 0x7010, 0x6ff8].map(|address| copy.word(address)),
+            [Some(0xaa), Some(0xbb), None, None]
+        );
+        assert_eq!(record(&bytes(&[header(kind::STACK_COPY, 1), 5, 0xfeed, 0x10, 0x7000, 0x20, 24, 0xaa])), None);
     }
 
     #[test]

@@ -57,7 +57,13 @@ pub enum Unwind {
 
 impl Default for Sizes {
     fn default() -> Self {
-        Self { nursery_entries: 1 << 18, stack_entries: 1 << 16, ring_bytes: 1 << 24, threads: 1 << 14, unwind_bytes: 1 << 25 }
+        Self {
+            nursery_entries: 1 << 18,
+            stack_entries: 1 << 16,
+            ring_bytes: 1 << 24,
+            threads: 1 << 14,
+            unwind_bytes: 1 << 25,
+        }
     }
 }
 

@@ -19,7 +19,10 @@ use aya::{
     maps::{Array, HashMap, MapData, MapError, PerCpuHashMap, PerCpuValues, RingBuf},
     programs::{Program, ProgramError},
 };
-use memprof_common::{ImageTotals, NurseryEntry, NurseryKey, StackTotals, Tracked, unwind::Row};
+use memprof_common::{
+    ImageTotals, NurseryEntry, NurseryKey, StackTotals, Tracked,
+    unwind::{Row, Rule},
+};
 use tokio::io::unix::AsyncFd;
 
 use self::{
@@ -34,7 +37,9 @@ pub use self::{
     support::{Check, Outcome, checks, require},
     tables::NoRoom,
 };
-use crate::model::{Allocation, AttachPlan, Event, ImageId, Losses, Mapping, MappingNotice, Object, ObjectId, StackId, Totals};
+use crate::model::{
+    Allocation, AttachPlan, Event, ImageId, Losses, Mapping, MappingNotice, Object, ObjectId, StackId, Totals,
+};
 
 /// Why the kernel side failed. The kernel's own words are in the source.
 #[derive(Debug, thiserror::Error)]
@@ -135,6 +140,11 @@ impl Kernel {
     /// Takes the rows of an object away, which no target may have mapped any more.
     pub fn remove_rows(&mut self, object: ObjectId) {
         self.tables.remove_rows(object);
+    }
+
+    /// The unwinding rule for a byte of an object's code; `None` if the unwinder has no rows of it.
+    pub fn rule_at(&self, object: ObjectId, offset_in_file: u64) -> Option<Rule> {
+        self.tables.rule_at(object, offset_in_file)
     }
 
     /// Bytes of rows in use.

@@ -14,7 +14,7 @@ use aya::{
 use memprof_common::{
     MAX_TARGETS,
     tables::{GENERATION_BITS, MappedCode, Run, Space},
-    unwind::Row,
+    unwind::{Row, Rule},
 };
 
 use super::{KernelError, TargetId, extents::Extents, load::failed, mapped_array::MappedArray, take};
@@ -90,6 +90,22 @@ impl Tables {
         self.rows.write(place.start as usize, rows);
         self.objects.insert(object, place);
         Ok(())
+    }
+
+    /// The rule for a byte of an object's code. `None` if its rows are not there.
+    pub(super) fn rule_at(&self, object: ObjectId, offset_in_file: u64) -> Option<Rule> {
+        let offset_in_file = u32::try_from(offset_in_file).ok()?;
+        let Range { start, end } = self.objects.get(&object)?.clone();
+        let (mut low, mut high) = (start, end);
+        while low < high {
+            let middle = low + (high - low) / 2;
+            if self.rows.read(middle as usize).offset() <= offset_in_file {
+                low = middle + 1;
+            } else {
+                high = middle;
+            }
+        }
+        Some(if low == start { Rule::NONE } else { self.rows.read(low as usize - 1).rule() })
     }
 
     /// Removes an object's rows. No target may have it mapped.

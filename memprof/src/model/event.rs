@@ -30,6 +30,41 @@ pub struct RawStack {
     pub truncated: Option<Truncation>,
 }
 
+/// A stack that could not be unwound where it was taken: the memory above its stack pointer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StackCopy {
+    /// Its name in the one allocation that it belongs to.
+    pub id: StackId,
+    /// Whose it is.
+    pub image: ImageId,
+    /// When it was taken.
+    pub time: Timestamp,
+    /// Those of the allocator's caller, to which it has returned.
+    pub registers: CopiedRegisters,
+    /// From the stack pointer on.
+    pub bytes: Box<[u8]>,
+}
+
+/// What an unwinding starts from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CopiedRegisters {
+    /// `rip`
+    pub ip: u64,
+    /// `rsp`
+    pub sp: u64,
+    /// `rbp`
+    pub bp: u64,
+}
+
+impl StackCopy {
+    /// The word at an address, if it was copied.
+    pub fn word(&self, address: u64) -> Option<u64> {
+        let start = usize::try_from(address.checked_sub(self.registers.sp)?).ok()?;
+        let word = self.bytes.get(start..start.checked_add(8)?)?;
+        word.try_into().ok().map(u64::from_ne_bytes)
+    }
+}
+
 /// Why a stack may be without some of its outer frames, or have wrong ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, thiserror::Error)]
 pub enum Truncation {
@@ -67,6 +102,8 @@ pub enum Event {
     },
     /// A stack was seen for the first time.
     Stack(RawStack),
+    /// A stack could not be unwound yet.
+    StackCopy(StackCopy),
     /// The process attached as `target` replaced its program.
     Exec {
         /// The number the process was attached under.

@@ -8,7 +8,7 @@ mod profile;
 mod selection;
 mod warning;
 
-pub use event::{Allocation, Event, Losses, RawStack, Totals, Truncation};
+pub use event::{Allocation, CopiedRegisters, Event, Losses, RawStack, StackCopy, Totals, Truncation};
 pub use identity::{ImageId, ObjectId, StackId, Timestamp};
 pub use object::{BuildId, FileIdentity, Mapping, MappingEvent, MappingNotice, Object, ObjectKind};
 pub use plan::{AllocatorFunction, AttachPlan, Pointer, ProbeSite, Release, SearchedObject, Size};

@@ -102,6 +102,7 @@ fn at_calls(object: &Object, rows: &[Row]) -> Vec<Row> {
         .filter(|segment| segment.executable)
         .filter_map(|segment| Some((u32::try_from(segment.offsets.start).ok()?, elf::code(file, segment).ok()?)))
         .collect();
-    let code: Vec<_> = code.iter().map(|(offset_in_file, bytes)| Code { offset_in_file: *offset_in_file, bytes }).collect();
+    let code: Vec<_> =
+        code.iter().map(|(offset_in_file, bytes)| Code { offset_in_file: *offset_in_file, bytes }).collect();
     call_sites_only(rows, &code)
 }

@@ -62,7 +62,12 @@ fn hold_back(command: &mut Command, mut ready: PipeWriter, mut hold: PipeReader,
         // for ever for a parent that was killed.
         unsafe { rustix::io::close(release) };
         ready.write_all(&std::process::id().to_ne_bytes())?;
-        hold.read_exact(&mut [0; 1])
+        if hold.read_exact(&mut [0; 1]).is_err() {
+            // The parent is gone or has changed its mind. An error would be told to it, and nobody may be there.
+            // SAFETY: it ends this process, at once.
+            unsafe { libc::_exit(1) };
+        }
+        Ok(())
     };
     // SAFETY: between `fork` and `execve` it makes system calls only; it allocates nothing and takes no lock.
     unsafe { command.pre_exec(wait_for_release) };

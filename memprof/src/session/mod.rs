@@ -1,6 +1,7 @@
 //! The only module that sees every stage: wires them, and runs the loop.
 
 mod code;
+mod copies;
 pub mod doctor;
 mod launch;
 mod observed;
@@ -8,6 +9,7 @@ mod options;
 mod output;
 mod recorder;
 mod signals;
+mod stacks;
 
 use std::{
     future::pending,

@@ -13,14 +13,16 @@ use rustix::time::{ClockId, clock_gettime};
 
 use super::{
     code::CodeTables,
+    copies::unwind_copy,
     observed::{Life, Observed, exit_watch},
+    stacks::{Stacks, fingerprint},
 };
 use crate::{
     heap::Heap,
     kernel::{Kernel, Sizes, TargetId, Unwind},
     model::{
-        AttachPlan, Event, ImageId, Losses, MappingNotice, ObjectId, ProcessSnapshot, Profile, RawFrame, RawStack,
-        Selection, Snapshot, StackId, Timestamp, Truncation, Warning,
+        AttachPlan, Event, ImageId, Losses, MappingNotice, ObjectId, ProcessSnapshot, Profile, RawFrame, Selection,
+        Snapshot, StackCopy, StackId, Timestamp, Truncation, Warning,
     },
     plan::plan,
     target::{self, AddressSpace, ObjectTable, Process},
@@ -29,6 +31,9 @@ use crate::{
 /// How often probing a process anew is tried while its threads come and go.
 const MOST_ATTEMPTS: usize = 16;
 
+/// Mappings that a copied stack needs are told of within this time, or not at all.
+const PATIENCE: Duration = Duration::from_millis(200);
+
 /// Everything that is known so far.
 pub(super) struct Recorder {
     kernel: Kernel,
@@ -36,7 +41,7 @@ pub(super) struct Recorder {
     plans: HashMap<ObjectId, AttachPlan>,
     processes: Vec<Observed>,
     heaps: HashMap<ImageId, Heap>,
-    stacks: HashMap<StackId, RawStack>,
+    stacks: Stacks,
     /// Of images that are over.
     past_losses: Losses,
     code: CodeTables,
@@ -57,7 +62,7 @@ impl Recorder {
             plans: HashMap::new(),
             processes: Vec::new(),
             heaps: HashMap::new(),
-            stacks: HashMap::new(),
+            stacks: Stacks::default(),
             past_losses: Losses::default(),
             code: CodeTables::default(),
             mappings_lost: 0,
@@ -82,6 +87,8 @@ impl Recorder {
         if pid == std::process::id() {
             bail!("process {pid} is memprof itself, which it does not profile");
         }
+        // Once to learn why not, and once more when nobody else can become this process.
+        Process::find(pid)?;
         let exit = exit_watch(pid)?;
         let process = Process::find(pid)?;
         let space = AddressSpace::read(process.thread, now(), &mut self.objects)?;
@@ -150,6 +157,9 @@ impl Recorder {
         }
         self.forget_other_images();
         self.heaps.values_mut().for_each(Heap::settle);
+        self.take_mappings()?;
+        self.tell_unwinder_what_is_new();
+        self.unwind_copies(PATIENCE);
         self.settle_ended();
         self.probe_what_is_new()?;
         self.kernel.flush_log();
@@ -158,6 +168,7 @@ impl Recorder {
 
     /// What is outstanding now, and starts a new interval for growth. Call [`Self::drain`] before.
     pub(super) fn profile(&mut self, selection: &Selection) -> anyhow::Result<Profile> {
+        self.unwind_copies(Duration::ZERO);
         let now = now();
         let mut losses = self.past_losses;
         let mut stack_totals = HashMap::new();
@@ -257,7 +268,7 @@ impl Recorder {
 
     /// Applies frees and stacks; returns the rest, which is rare.
     fn take_events(&mut self) -> Vec<Event> {
-        let Self { kernel, heaps, stacks, .. } = self;
+        let Self { kernel, objects, heaps, stacks, .. } = self;
         let mut occurrences = Vec::new();
         kernel.drain_events(|event| match event {
             Event::Free { image, address, time } => {
@@ -265,8 +276,9 @@ impl Recorder {
                 heaps.get_mut(&image).map(|heap| heap.free(address, time));
             }
             Event::Stack(stack) => {
-                stacks.insert(stack.id, stack);
+                stacks.insert(stack, |object| fingerprint_of(objects, object));
             }
+            Event::StackCopy(copy) => stacks.keep(copy),
             other => occurrences.push(other),
         });
         occurrences
@@ -298,7 +310,7 @@ impl Recorder {
                 }
             }
             Event::UnknownCode { image } => self.read_mappings_of(image),
-            Event::NurseryFilling | Event::Free { .. } | Event::Stack(_) => {}
+            Event::NurseryFilling | Event::Free { .. } | Event::Stack(_) | Event::StackCopy(_) => {}
         }
         Ok(())
     }
@@ -312,7 +324,7 @@ impl Recorder {
         let (_, losses) = self.kernel.totals(image)?;
         self.past_losses += losses;
         self.heaps.remove(&image);
-        let stacks: Vec<_> = self.stacks.extract_if(|_, stack| stack.image == image).map(|(id, _)| id).collect();
+        let stacks = self.stacks.forget(image);
         self.kernel.forget(image, &stacks);
         Ok(())
     }
@@ -471,11 +483,14 @@ impl Recorder {
         let nothing = Heap::new();
         let heap = self.heaps.get(&process.image).unwrap_or(&nothing);
         totals += heap.freed();
+        let own_totals = self.stacks.totals(process.image, stack_totals);
         let total_allocations = |stack| match stack {
             StackId::UNKNOWN => losses.stacks(),
-            stack => stack_totals.get(&stack).copied().unwrap_or_default(),
+            stack => own_totals.get(&stack).copied().unwrap_or_default(),
         };
-        let selected = heap.select(selection, now, total_allocations, |stack| self.frames(process, stack));
+        let name = |stack| self.stacks.name(stack);
+        let selected = heap.select(selection, now, name, total_allocations, |stack| self.frames(process, stack));
+        let holding: HashSet<_> = heap.outstanding_by_stack().map(|(stack, _)| name(stack)).collect();
         let snapshot = ProcessSnapshot {
             pid: process.pid,
             command: process.command.clone(),
@@ -486,22 +501,43 @@ impl Recorder {
             totals,
             stacks: selected.shown,
             selected_stacks: selected.selected,
-            truncated_stacks: heap.outstanding_by_stack().filter(|(stack, _)| self.is_truncated(*stack)).count(),
+            truncated_stacks: holding.into_iter().filter(|stack| self.is_truncated(process, *stack)).count(),
         };
         Ok((snapshot, losses))
     }
 
-    fn is_truncated(&self, stack: StackId) -> bool {
-        self.stacks.get(&stack).is_some_and(|stack| stack.truncated.is_some())
+    fn is_truncated(&self, process: &Observed, stack: StackId) -> bool {
+        self.stacks.get(process.image, stack).is_some_and(|stack| stack.truncated.is_some())
+    }
+
+    /// Unwinds what the kernel side could not, now that more is known of what was mapped; what is older than `patience`
+    /// in any case.
+    fn unwind_copies(&mut self, patience: Duration) {
+        let Self { kernel, objects, processes, stacks, .. } = self;
+        let now = now();
+        let unwind = |copy: &StackCopy| {
+            let process = processes.iter().find(|process| process.image == copy.image)?;
+            let must_be = now.since(copy.time) >= patience;
+            unwind_copy(kernel, &process.space, copy, must_be)
+        };
+        stacks.unwind_copies(unwind, |object| fingerprint_of(objects, object));
     }
 
     /// The frames of a stack, and why some may be missing. What the unwinder had not been told of is looked up now.
     fn frames(&self, process: &Observed, stack: StackId) -> (Vec<RawFrame>, Option<Truncation>) {
-        let Some(stack) = self.stacks.get(&stack) else { return (Vec::new(), None) };
+        let Some(stack) = self.stacks.get(process.image, stack) else { return (Vec::new(), None) };
         let late = |address| process.space.find_return_address(address, stack.time);
         let frame = |frame: &RawFrame| RawFrame { place: frame.place.or_else(|| late(frame.address)), ..*frame };
         (stack.frames.iter().map(frame).collect(), stack.truncated)
     }
+}
+
+/// A number of an object that is the same in every run.
+fn fingerprint_of(objects: &ObjectTable, object: ObjectId) -> u64 {
+    objects.get(object).map_or(0, |object| match &object.build_id {
+        Some(build_id) => fingerprint(&build_id.0),
+        None => fingerprint(object.path.as_os_str().as_encoded_bytes()),
+    })
 }
 
 fn running(processes: &mut [Observed], pid: u32) -> Option<&mut Observed> {

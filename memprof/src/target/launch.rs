@@ -58,7 +58,8 @@ pub fn objects_of(
     surroundings: &Surroundings,
     objects: &mut ObjectTable,
 ) -> Result<Vec<ObjectId>, LaunchError> {
-    let path = follow_interpreters(find_program(program, surroundings)?, &surroundings.directory)?;
+    let found = find_program(program, surroundings)?;
+    let path = follow_interpreters(program, found, &surroundings.directory)?;
     let file = open_program(&path)?;
     let interpreter =
         elf::interpreter(&file).map_err(|source| LaunchError::NotAProgram { path: path.clone(), source })?;
@@ -115,15 +116,16 @@ fn open_program(path: &Path) -> Result<File, LaunchError> {
 }
 
 /// From script to interpreter, until there is a program.
-fn follow_interpreters(program: PathBuf, directory: &Path) -> Result<PathBuf, LaunchError> {
-    let mut path = program.clone();
+fn follow_interpreters(program: &Path, found: PathBuf, directory: &Path) -> Result<PathBuf, LaunchError> {
+    let (mut script, mut path) = (program.to_owned(), found);
     for _ in 0..=MOST_INTERPRETERS {
         let Some(interpreter) = script_interpreter(&path)? else { return Ok(path) };
         check_executable(&interpreter, directory)
-            .map_err(|source| LaunchError::Interpreter { script: path, source: Box::new(source) })?;
-        path = directory.join(interpreter);
+            .map_err(|source| LaunchError::Interpreter { script, source: Box::new(source) })?;
+        path = directory.join(&interpreter);
+        script = interpreter;
     }
-    Err(LaunchError::TooManyInterpreters(program))
+    Err(LaunchError::TooManyInterpreters(program.into()))
 }
 
 fn script_interpreter(path: &Path) -> Result<Option<PathBuf>, LaunchError> {
@@ -245,11 +247,11 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let mut path = PathBuf::from("/bin/true");
         for level in 0..=MOST_INTERPRETERS {
-            let found = follow_interpreters(path.clone(), directory.path());
+            let found = follow_interpreters(&path, path.clone(), directory.path());
             assert_eq!(found.unwrap(), Path::new("/bin/true"), "through {level} scripts");
             path = script(directory.path(), &format!("level{level}"), &format!("#!{}\n", path.display()));
         }
-        let error = follow_interpreters(path, directory.path()).unwrap_err();
+        let error = follow_interpreters(&path, path.clone(), directory.path()).unwrap_err();
         assert!(matches!(error, LaunchError::TooManyInterpreters(_)));
     }
 
@@ -277,7 +279,11 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         for content in ["echo\n", "# no program\n\0\n", "", "#!\n"] {
             let path = script(directory.path(), "text", content);
-            assert_eq!(follow_interpreters(path, directory.path()).unwrap(), Path::new(SHELL), "{content:?}");
+            assert_eq!(
+                follow_interpreters(&path, path.clone(), directory.path()).unwrap(),
+                Path::new(SHELL),
+                "{content:?}"
+            );
         }
     }
 

@@ -1,0 +1,159 @@
+//! The stacks that are known, under the names that the kernel side uses and under their own.
+//!
+//! The kernel side names a stack by a hash of addresses, which is quick to make and soon void: another process, another
+//! run, or code mapped anew gives another name to the same stack; and a stack that it could not unwind has a name of its
+//! own for each allocation. A stack's own name is a hash of what its frames are: objects and offsets in them.
+
+use std::collections::HashMap;
+
+use crate::model::{ImageId, ObjectId, RawFrame, RawStack, StackCopy, StackId};
+
+/// All stacks of all images.
+#[derive(Debug, Default)]
+pub(super) struct Stacks {
+    /// The own name of a stack, by the kernel side's. Images are part of the latter.
+    names: HashMap<StackId, (ImageId, StackId)>,
+    stacks: HashMap<(ImageId, StackId), RawStack>,
+    copies: Vec<StackCopy>,
+    /// Allocations whose stack came as a copy, by the stack's own name: nobody else counts them.
+    copied: HashMap<(ImageId, StackId), u64>,
+}
+
+impl Stacks {
+    /// Takes in a stack. `fingerprint` tells a number of an object that is the same in every run.
+    pub(super) fn insert(&mut self, stack: RawStack, fingerprint: impl Fn(ObjectId) -> u64) -> StackId {
+        let name = name_of(&stack.frames, fingerprint);
+        self.names.insert(stack.id, (stack.image, name));
+        self.stacks.entry((stack.image, name)).or_insert(stack);
+        name
+    }
+
+    /// Keeps a copy until it can be unwound.
+    pub(super) fn keep(&mut self, copy: StackCopy) {
+        self.copies.push(copy);
+    }
+
+    /// Unwinds the copies that `unwind` can, and forgets them.
+    pub(super) fn unwind_copies(
+        &mut self,
+        mut unwind: impl FnMut(&StackCopy) -> Option<RawStack>,
+        fingerprint: impl Fn(ObjectId) -> u64,
+    ) {
+        for copy in std::mem::take(&mut self.copies) {
+            match unwind(&copy) {
+                Some(stack) => {
+                    let image = stack.image;
+                    let name = self.insert(stack, &fingerprint);
+                    *self.copied.entry((image, name)).or_default() += 1;
+                }
+                None => self.copies.push(copy),
+            }
+        }
+    }
+
+    /// A stack's own name, by the kernel side's; that itself where it is not known.
+    pub(super) fn name(&self, id: StackId) -> StackId {
+        self.names.get(&id).map_or(id, |(_, name)| *name)
+    }
+
+    /// A stack of an image, by its own name.
+    pub(super) fn get(&self, image: ImageId, name: StackId) -> Option<&RawStack> {
+        self.stacks.get(&(image, name))
+    }
+
+    /// The number of allocations of each stack of an image, freed since or not, from the kernel side's counts.
+    pub(super) fn totals(&self, image: ImageId, counts: &HashMap<StackId, u64>) -> HashMap<StackId, u64> {
+        let mut totals: HashMap<StackId, u64> = HashMap::new();
+        let copied = self.copied.iter().filter(|((of, _), _)| *of == image);
+        copied.for_each(|((_, name), count)| *totals.entry(*name).or_default() += count);
+        for (id, count) in counts {
+            match self.names.get(id) {
+                Some((of, name)) if *of == image => *totals.entry(*name).or_default() += count,
+                _ => {}
+            }
+        }
+        totals
+    }
+
+    /// Drops the stacks of an image that is over; returns the kernel side's names.
+    pub(super) fn forget(&mut self, image: ImageId) -> Vec<StackId> {
+        self.stacks.retain(|(of, _), _| *of != image);
+        self.copied.retain(|(of, _), _| *of != image);
+        self.copies.retain(|copy| copy.image != image);
+        self.names.extract_if(|_, (of, _)| *of == image).map(|(id, _)| id).collect()
+    }
+}
+
+fn name_of(frames: &[RawFrame], fingerprint: impl Fn(ObjectId) -> u64) -> StackId {
+    let words = frames.iter().flat_map(|frame| match frame.place {
+        Some((object, offset_in_file)) => [fingerprint(object), offset_in_file],
+        None => [0, frame.address],
+    });
+    let name = words.fold(0, |name, word| mix(name ^ word));
+    StackId(if name == StackId::UNKNOWN.0 { 1 } else { name })
+}
+
+fn mix(word: u64) -> u64 {
+    let word = word.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    (word ^ word >> 32).rotate_left(17)
+}
+
+/// A number made of bytes, the same in every run (FNV-1a).
+pub(super) fn fingerprint(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Timestamp;
+
+    const IMAGE: ImageId = ImageId(1);
+
+    fn frame(address: u64, object: u32, offset_in_file: u64) -> RawFrame {
+        RawFrame { address, place: Some((ObjectId(object), offset_in_file)) }
+    }
+
+    fn stack(id: u64, image: ImageId, frames: &[RawFrame]) -> RawStack {
+        RawStack { id: StackId(id), image, time: Timestamp(0), frames: frames.into(), truncated: None }
+    }
+
+    fn of_object(object: ObjectId) -> u64 {
+        u64::from(object.0) + 100
+    }
+
+    #[test]
+    fn one_stack_under_several_names_is_one() {
+        let mut stacks = Stacks::default();
+        let name = stacks.insert(stack(10, IMAGE, &[frame(0x1000, 1, 0x10)]), of_object);
+        assert_eq!(stacks.insert(stack(11, IMAGE, &[frame(0x2000, 1, 0x10)]), of_object), name);
+        assert_ne!(stacks.insert(stack(12, IMAGE, &[frame(0x1000, 2, 0x10)]), of_object), name);
+        assert_eq!([10, 11].map(|id| stacks.name(StackId(id))), [name; 2]);
+        let counts = HashMap::from([(StackId(10), 3), (StackId(11), 4), (StackId(99), 5)]);
+        assert_eq!(stacks.totals(IMAGE, &counts)[&name], 7);
+    }
+
+    #[test]
+    fn the_same_stack_in_two_processes_has_one_name() {
+        let mut stacks = Stacks::default();
+        let name = stacks.insert(stack(10, IMAGE, &[frame(0x1000, 1, 0x10)]), of_object);
+        assert_eq!(stacks.insert(stack(20, ImageId(2), &[frame(0x9000, 1, 0x10)]), of_object), name);
+        assert_eq!(stacks.get(ImageId(2), name).map(|stack| stack.frames[0].address), Some(0x9000));
+        assert_eq!(stacks.forget(ImageId(2)), [StackId(20)]);
+        assert!(stacks.get(IMAGE, name).is_some() && stacks.get(ImageId(2), name).is_none());
+    }
+
+    #[test]
+    fn a_copy_counts_once_when_it_is_unwound() {
+        let mut stacks = Stacks::default();
+        let registers = crate::model::CopiedRegisters { ip: 1, sp: 2, bp: 3 };
+        let copy = StackCopy { id: StackId(30), image: IMAGE, time: Timestamp(5), registers, bytes: Box::new([]) };
+        stacks.keep(copy);
+        stacks.unwind_copies(|_| None, of_object);
+        assert_eq!(stacks.name(StackId(30)), StackId(30));
+        stacks.unwind_copies(|copy| Some(stack(copy.id.0, copy.image, &[frame(0x1000, 1, 0x10)])), of_object);
+        let name = stacks.name(StackId(30));
+        assert_eq!(stacks.totals(IMAGE, &HashMap::new()), HashMap::from([(name, 1)]));
+        stacks.unwind_copies(|_| unreachable!("it is gone"), of_object);
+    }
+}
