@@ -86,7 +86,7 @@ fn impossible_values_are_refused_with_the_option_and_the_reason() {
         ),
         (
             &["--pid", "1", "--ring-size", "1KiB"],
-            "invalid value '1KiB' for '--ring-size <SIZE>': it must be from 4KiB to 1GiB",
+            "invalid value '1KiB' for '--ring-size <SIZE>': it must be from 4.0 KiB to 1.0 GiB",
         ),
     ];
     for (arguments, expected) in cases {
