@@ -1,0 +1,190 @@
+//! Whole stacks of programs that keep no frame pointers: every frame, from the allocator's caller to the thread's first.
+#![allow(clippy::unwrap_used, reason = "a failed step is a failed test")]
+
+mod support;
+
+use support::{ProcessReport, Program, Run, StackReport, Target, attach, launch};
+
+/// What this program leaks, it leaks below as many calls of `level` as its argument says, having read a line if there is
+/// one more argument.
+const DEEP: &str = r#"
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+#define BARRIER(value) __asm__ volatile ("" : "+r"(value) : : "memory")
+
+__attribute__((noinline)) static void *leaf(void) {
+    void *block = malloc(64);
+    BARRIER(block);
+    return block;
+}
+
+__attribute__((noinline)) static void *level(int depth) {
+    volatile char padding[24];
+    padding[depth % 24] = 1;
+    void *block = depth > 1 ? level(depth - 1) : leaf();
+    BARRIER(block);
+    return block;
+}
+
+int main(int count, char **arguments) {
+    char line;
+    if (count > 2 && (write(1, "ready\n", 6) != 6 || read(0, &line, 1) != 1)) return 1;
+    void *block = level(atoi(arguments[1]));
+    BARRIER(block);
+    return 0;
+}
+"#;
+
+fn without_frame_pointers(source: &str, flags: &[&str]) -> Program {
+    Program::c(source, &[&["-O2", "-fomit-frame-pointer", "-pthread", "-w"], flags].concat())
+}
+
+/// The functions of the only stack that holds something.
+fn functions<'a>(process: &ProcessReport<'a>) -> (StackReport<'a>, Vec<String>) {
+    let stacks = process.stacks();
+    assert_eq!(stacks.len(), 1, "{stacks:?}");
+    let names = stacks[0].functions().into_iter().map(|name| name.unwrap_or_default()).collect();
+    (stacks[0], names)
+}
+
+fn truncated<'a>(stack: &StackReport<'a>) -> Option<&'a str> {
+    stack.0["truncated"].as_str()
+}
+
+/// What stands below a program's `main`, in whatever libc this is; its outermost frame is `_start`.
+fn assert_starts_at(names: &[String], main: usize) {
+    assert_eq!(names[main], "main", "{names:?}");
+    assert_eq!(names.last().map(String::as_str), Some("_start"), "{names:?}");
+    assert!(names.len() <= main + 4, "{names:?}");
+}
+
+fn assert_whole(run: &Run, levels: usize) {
+    let process = run.last().process();
+    assert_eq!(process.outstanding(), (64, 1));
+    let (stack, names) = functions(&process);
+    assert_eq!(truncated(&stack), None);
+    assert_eq!(names[0], "leaf");
+    assert!(names[1..=levels].iter().all(|name| name == "level"), "{names:?}");
+    assert_starts_at(&names, levels + 1);
+    assert_eq!(process.0["truncated_stacks"], 0);
+}
+
+#[test]
+fn a_launched_program_of_a_hundred_and_ten_levels_has_them_all() {
+    let program = without_frame_pointers(DEEP, &[]);
+    for levels in [1, 2, 16, 110] {
+        assert_whole(&launch(&[], &[program.path().as_os_str(), levels.to_string().as_ref()]), levels);
+    }
+}
+
+#[test]
+fn an_attached_program_has_the_same_stack_as_a_launched_one() {
+    let program = without_frame_pointers(DEEP, &[]);
+    let launched = launch(&[], &[program.path().as_os_str(), "20".as_ref()]);
+    let mut command = std::process::Command::new(program.path());
+    let pipe = std::process::Stdio::piped;
+    let mut target = Target::start(command.args(["20", "wait"]).stdin(pipe()).stdout(pipe()));
+    assert_eq!(target.hear(), "ready");
+    let mut memprof = attach(target.pid(), &[]);
+    memprof.ready();
+    target.tell("");
+    let attached = memprof.wait();
+    assert_whole(&attached, 20);
+    let id = |run: &Run| functions(&run.last().process()).0.0["id"].as_str().unwrap().to_owned();
+    assert_eq!(id(&attached), id(&launched));
+}
+
+#[test]
+fn what_is_deeper_than_what_is_kept_says_so() {
+    let program = without_frame_pointers(DEEP, &[]);
+    let run = launch(&[], &[program.path().as_os_str(), "200".as_ref()]);
+    let process = run.last().process();
+    let (stack, names) = functions(&process);
+    assert_eq!(names.len(), 127);
+    assert!(names[0] == "leaf" && names[1..].iter().all(|name| name == "level"), "{names:?}");
+    assert_eq!(truncated(&stack), Some("more than 127 frames"));
+    assert_eq!(process.0["truncated_stacks"], 1);
+}
+
+#[test]
+fn forced_frame_pointers_find_what_keeps_them() {
+    let program = Program::c(DEEP, &["-O1", "-fno-omit-frame-pointer", "-fno-optimize-sibling-calls", "-w"]);
+    let run = launch(&["--unwind", "fp"], &[program.path().as_os_str(), "30".as_ref()]);
+    let process = run.last().process();
+    let (_, names) = functions(&process);
+    assert_eq!(names[0], "leaf");
+    assert!(names[1..=30].iter().all(|name| name == "level") && names[31] == "main", "{names:?}");
+}
+
+#[test]
+fn forced_tables_are_enough_for_usual_programs() {
+    let program = without_frame_pointers(DEEP, &[]);
+    assert_whole(&launch(&["--unwind", "dwarf"], &[program.path().as_os_str(), "30".as_ref()]), 30);
+}
+
+#[test]
+fn with_little_memory_rows_of_calls_are_enough() {
+    let program = without_frame_pointers(DEEP, &[]);
+    // libc alone has some 190 KB of rows.
+    let run = launch(&["--unwind-memory", "64KiB"], &[program.path().as_os_str(), "30".as_ref()]);
+    assert_whole(&run, 30);
+}
+
+#[test]
+fn a_stack_goes_through_a_signal_handler_on_a_stack_of_its_own() {
+    let source = r#"
+#include <signal.h>
+#include <stdlib.h>
+#include <unistd.h>
+#define BARRIER(value) __asm__ volatile ("" : "+r"(value) : : "memory")
+static void *volatile kept;
+__attribute__((noinline)) static void handle(int signal) { kept = malloc(64); }
+__attribute__((noinline)) static int interrupted(int depth) {
+    volatile char padding[40];
+    padding[depth] = 1;
+    int result = depth > 0 ? interrupted(depth - 1) : raise(SIGUSR1);
+    BARRIER(result);
+    return result;
+}
+static char stack[65536];
+int main(void) {
+    stack_t alternate = { .ss_sp = stack, .ss_size = sizeof stack };
+    struct sigaction action = { .sa_handler = handle, .sa_flags = SA_ONSTACK };
+    if (sigaltstack(&alternate, NULL) || sigaction(SIGUSR1, &action, NULL)) return 1;
+    return interrupted(3);
+}
+"#;
+    let program = without_frame_pointers(source, &[]);
+    let run = launch(&[], &[program.path()]);
+    let process = run.last().process();
+    let (stack, names) = functions(&process);
+    assert_eq!(truncated(&stack), None, "{names:?}");
+    assert_eq!(names[0], "handle");
+    let interrupted: Vec<_> = (0..names.len()).filter(|index| names[*index] == "interrupted").collect();
+    assert_eq!(interrupted.len(), 4, "{names:?}");
+    assert_starts_at(&names, interrupted[3] + 1);
+}
+
+#[test]
+fn a_stack_of_a_thread_ends_where_the_thread_began() {
+    let source = r#"
+#include <pthread.h>
+#include <stdlib.h>
+static void *volatile kept;
+__attribute__((noinline)) static void work(void) { kept = malloc(64); }
+static void *run(void *argument) { work(); return argument; }
+int main(void) {
+    pthread_t thread;
+    if (pthread_create(&thread, NULL, run, NULL)) return 1;
+    return pthread_join(thread, NULL);
+}
+"#;
+    let program = without_frame_pointers(source, &["-fno-optimize-sibling-calls"]);
+    let run = launch(&["--min-size", "64B", "--max-size", "64B"], &[program.path()]);
+    let process = run.last().process();
+    let (stack, names) = functions(&process);
+    assert_eq!(truncated(&stack), None, "{names:?}");
+    assert_eq!(names[..2], ["work", "run"]);
+    assert!(names.len() <= 4 && !names.iter().any(|name| name == "main"), "{names:?}");
+}
