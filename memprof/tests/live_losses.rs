@@ -136,10 +136,22 @@ int main(void) {{
 fn a_full_stack_table_loses_stacks_but_no_bytes() {
     // Thirty call sites, of which the table has room for ten.
     let sites: String = (0..30).map(|size| format!("        CHECK(malloc({}));\n", 100 + size)).collect();
-    let source = format!("int main(void) {{\n    for (int i = 0; i < 50; i++) {{\n{sites}    }}\n    return 0;\n}}");
+    let source = format!(
+        r#"int main(void) {{
+    write(1, "ready\n", 6);
+    await_line();
+    for (int i = 0; i < 50; i++) {{
+{sites}    }}
+    return 0;
+}}"#
+    );
     let program = c(&source, &[]);
-    let run = launch(&["--stack-entries", "10"], &[program.path()]);
-    assert!(run.status.success(), "{}", run.stderr);
+    let mut target = Target::piped(program.path());
+    assert_eq!(target.hear(), "ready");
+    let mut memprof = attach(target.pid(), &["--stack-entries", "10"]);
+    memprof.ready();
+    target.tell("allocate");
+    let run = memprof.wait();
     let lost = 20 * 50;
     assert_eq!(run.last().lost(), (0, 0, lost));
     assert_eq!(causes(&run), [("stacks_table_full".to_owned(), lost)]);

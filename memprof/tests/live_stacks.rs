@@ -149,6 +149,8 @@ __attribute__((noinline)) static int interrupted(int depth) {
 }
 static char stack[65536];
 int main(void) {
+    char line;
+    if (write(1, "ready\n", 6) != 6 || read(0, &line, 1) != 1) return 1;
     stack_t alternate = { .ss_sp = stack, .ss_size = sizeof stack };
     struct sigaction action = { .sa_handler = handle, .sa_flags = SA_ONSTACK };
     if (sigaltstack(&alternate, NULL) || sigaction(SIGUSR1, &action, NULL)) return 1;
@@ -156,7 +158,12 @@ int main(void) {
 }
 "#;
     let program = without_frame_pointers(source, &[]);
-    let run = launch(&[], &[program.path()]);
+    let mut target = Target::piped(program.path());
+    assert_eq!(target.hear(), "ready");
+    let mut memprof = attach(target.pid(), &[]);
+    memprof.ready();
+    target.tell("");
+    let run = memprof.wait();
     let process = run.last().process();
     let (stack, names) = functions(&process);
     assert_eq!(truncated(&stack), None, "{names:?}");
