@@ -4,7 +4,7 @@
 
 mod support;
 
-use support::{Program, Run, Target, attach, launch};
+use support::{Program, Run, Target, attach};
 
 const C_PRELUDE: &str = r#"
 #include <pthread.h>

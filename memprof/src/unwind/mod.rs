@@ -2,7 +2,7 @@
 //!
 //! [`Table::new`] evaluates the call frame information of an object (DWARF 5, section 6.4; Linux Standard Base, Core,
 //! section 10.6) for the three registers that a walk needs. [`memprof_common::unwind`] has the format of the rows, and
-//! [`call_sites_only`] leaves out those that no return address can meet. [`walk`] is the algorithm that the BPF programs
+//! [`call_sites_only`] leaves out those that no return address can meet. [`walk()`] is the algorithm that the BPF programs
 //! follow, in plain Rust: the specification of it, and the reference that it is tested against.
 //!
 //! ```text
