@@ -201,10 +201,8 @@ pub mod kind {
     pub const PROBED_THREAD_EXIT: u32 = 4;
     /// [`super::Header`] alone, in `CONTROL`: the nursery passed its fill mark.
     pub const NURSERY_FILLING: u32 = 5;
-    /// [`super::Header`] alone, in `CONTROL`: a stack of the image runs through code that is in no known mapping.
-    pub const UNKNOWN_CODE: u32 = 6;
     /// [`super::StackCopyRecord`], in `EVENTS`.
-    pub const STACK_COPY: u32 = 7;
+    pub const STACK_COPY: u32 = 6;
 }
 
 /// Starts every record.

@@ -18,7 +18,6 @@ pub fn keep(ctx: &RetProbeContext, slot: u32, call: &Call) -> u64 {
     let image = call.image;
     // SAFETY: the helper has no preconditions.
     let time = unsafe { bpf_ktime_get_ns() };
-    records::control(&Header { kind: kind::UNKNOWN_CODE, image, time });
     // SAFETY: the element is this CPU's, and the slot's owner alone uses it; the registers are the kernel's.
     let Some((record, registers)) = COPIES.get_ptr_mut(slot).map(|record| unsafe { (&mut *record, &*ctx.regs) }) else {
         return UNKNOWN_STACK;

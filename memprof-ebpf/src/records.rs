@@ -39,14 +39,20 @@ pub fn stack(record: &mut StackRecord) -> bool {
     result == 0
 }
 
-/// A stack was copied; says whether it could be told. The record is already filled in.
+/// A stack was copied; says whether it could be told. The record is already filled in. The reader is woken, since what it
+/// does about it ends the copying.
 #[inline(always)]
 pub fn stack_copy(record: &mut StackCopyRecord) -> bool {
     let copied = if record.bytes > STACK_COPY_BYTES as u64 { STACK_COPY_BYTES as u64 } else { record.bytes };
     let bytes = StackCopyRecord::PREFIX as u64 + copied;
     // SAFETY: the record is that long.
     let result = unsafe {
-        bpf_ringbuf_output((&raw const EVENTS).cast_mut().cast(), (&raw mut *record).cast(), bytes, wake_flags())
+        bpf_ringbuf_output(
+            (&raw const EVENTS).cast_mut().cast(),
+            (&raw mut *record).cast(),
+            bytes,
+            BPF_RB_FORCE_WAKEUP.into(),
+        )
     };
     result == 0
 }

@@ -33,7 +33,6 @@ pub(super) fn record(bytes: &[u8]) -> Option<Event> {
         },
         kind::NURSERY_FILLING => Event::NurseryFilling,
         kind::STACK_COPY => Event::StackCopy(stack_copy(words, image, time)?),
-        kind::UNKNOWN_CODE => Event::UnknownCode { image },
         _ => return None,
     })
 }

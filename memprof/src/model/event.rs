@@ -126,11 +126,6 @@ pub enum Event {
     },
     /// The nursery passed its fill mark and wants to be drained.
     NurseryFilling,
-    /// A stack runs through code that the unwinder knows no mapping for.
-    UnknownCode {
-        /// Whose stack.
-        image: ImageId,
-    },
 }
 
 /// What an image did over the observed time.

@@ -160,6 +160,7 @@ impl Recorder {
         self.take_mappings()?;
         self.tell_unwinder_what_is_new();
         self.unwind_copies(PATIENCE);
+        self.look_for_unknown_code();
         self.settle_ended();
         self.probe_what_is_new()?;
         self.kernel.flush_log();
@@ -232,16 +233,18 @@ impl Recorder {
         }
     }
 
-    /// A stack ran through code that no notice has told of, or not yet.
-    fn read_mappings_of(&mut self, image: ImageId) {
-        let Some(process) = self.processes.iter_mut().find(|process| process.image == image) else { return };
-        if process.life != Life::Running || !process.may_read_mappings() {
-            return;
+    /// Reads the mappings of processes with stacks that run through code which no notice has told of.
+    fn look_for_unknown_code(&mut self) {
+        for image in self.stacks.images_of_copies() {
+            let Some(process) = self.processes.iter_mut().find(|process| process.image == image) else { continue };
+            if process.life != Life::Running || !process.may_read_mappings() {
+                continue;
+            }
+            for event in target::read_mappings(process.pid, now()).unwrap_or_default() {
+                process.space.add(&self.objects.map(&event));
+            }
+            process.note_new_code();
         }
-        for event in target::read_mappings(process.pid, now()).unwrap_or_default() {
-            process.space.add(&self.objects.map(&event));
-        }
-        process.note_new_code();
     }
 
     fn tell_unwinder_what_is_new(&mut self) {
@@ -309,7 +312,6 @@ impl Recorder {
                     self.probe_again(index, if is_main { "its main thread ended" } else { "one of its threads ended" });
                 }
             }
-            Event::UnknownCode { image } => self.read_mappings_of(image),
             Event::NurseryFilling | Event::Free { .. } | Event::Stack(_) | Event::StackCopy(_) => {}
         }
         Ok(())
@@ -517,7 +519,7 @@ impl Recorder {
         let now = now();
         let unwind = |copy: &StackCopy| {
             let process = processes.iter().find(|process| process.image == copy.image)?;
-            let must_be = now.since(copy.time) >= patience;
+            let must_be = process.life != Life::Running || now.since(copy.time) >= patience;
             unwind_copy(kernel, &process.space, copy, must_be)
         };
         stacks.unwind_copies(unwind, |object| fingerprint_of(objects, object));

@@ -4,7 +4,7 @@
 //! run, or code mapped anew gives another name to the same stack; and a stack that it could not unwind has a name of its
 //! own for each allocation. A stack's own name is a hash of what its frames are: objects and offsets in them.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use crate::model::{ImageId, ObjectId, RawFrame, RawStack, StackCopy, StackId};
 
@@ -49,6 +49,11 @@ impl Stacks {
                 None => self.copies.push(copy),
             }
         }
+    }
+
+    /// Whose copies could not be unwound yet.
+    pub(super) fn images_of_copies(&self) -> BTreeSet<ImageId> {
+        self.copies.iter().map(|copy| copy.image).collect()
     }
 
     /// A stack's own name, by the kernel side's; that itself where it is not known.
