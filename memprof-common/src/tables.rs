@@ -165,8 +165,6 @@ pub mod ended {
     pub const IMPLAUSIBLE: u32 = 3;
     /// The stack could not be read.
     pub const UNREADABLE: u32 = 4;
-    /// At a return address that a return probe replaced, and that the kernel does not give away.
-    pub const RETURN_PROBE: u32 = 5;
 
     /// Flag: some frame was found by its frame pointer, in code that need not keep one.
     pub const BY_FRAME_POINTER: u32 = 1 << 16;

@@ -108,7 +108,6 @@ fn truncation(ended: u32) -> Option<Truncation> {
         ended::NO_ROWS => Truncation::NoTable,
         ended::IMPLAUSIBLE => Truncation::Implausible,
         ended::UNREADABLE => Truncation::Unreadable,
-        ended::RETURN_PROBE => Truncation::ReturnProbe,
         _ if ended & ended::IN_UNKNOWN_CODE != 0 => Truncation::UnknownCode,
         _ if ended & ended::BY_FRAME_POINTER != 0 => Truncation::NoTable,
         _ => return None,

@@ -83,9 +83,6 @@ pub enum Truncation {
     /// The stack's memory could not be read.
     #[error("unreadable memory")]
     Unreadable,
-    /// A return address was replaced by another tool's return probe.
-    #[error("another tool's return probe")]
-    ReturnProbe,
 }
 
 /// One thing that happened, in the order in which the kernel side wrote it.
