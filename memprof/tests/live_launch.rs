@@ -153,7 +153,8 @@ fn a_command_that_ignores_a_signal_goes_on_and_so_does_memprof() {
 
 /// `script` makes a terminal, in whose foreground memprof and the command are.
 fn in_terminal(folder: &Folder, command: &str) -> (Child, BufReader<std::process::ChildStdout>) {
-    let line = format!("{:?} --format json --output report -- {command}", memprof().get_program());
+    // Without `exec`, a shell that waits (dash does) would die of the Ctrl-C itself, and its status would be seen.
+    let line = format!("exec {:?} --format json --output report -- {command}", memprof().get_program());
     let mut script = Command::new("script");
     script.args(["--quiet", "--return", "--command", &line, "/dev/null"]).current_dir(folder.path());
     spawn(script.stdin(Stdio::piped()).stdout(Stdio::piped()))
