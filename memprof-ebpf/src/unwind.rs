@@ -19,7 +19,9 @@ use memprof_common::{
 };
 
 use crate::{
+    arch,
     maps::{CACHE, MAPPINGS, ROWS, SPACES, Walk},
+    return_probes::original_return_address,
     stack::{NO_WINDOW, mix, walk_in},
 };
 
@@ -158,6 +160,9 @@ pub extern "C" fn unwind(slot: u32) -> u32 {
                 cursor.flag(ended::TOO_DEEP);
                 break 'walk;
             }
+            if arch::may_be_trampoline(registers.ip) {
+                registers.ip = original(registers);
+            }
             cursor.push(depth, registers.ip);
             depth += 1;
             hash = mix(hash ^ registers.ip);
@@ -178,6 +183,15 @@ pub extern "C" fn unwind(slot: u32) -> u32 {
         (*cursor.walk).depth = depth;
     }
     depth as u32
+}
+
+/// The return address itself, where a return probe may have replaced it.
+#[inline(always)]
+fn original(registers: Registers) -> u64 {
+    match original_return_address(registers.sp.wrapping_sub(8)) {
+        0 => registers.ip,
+        original => original,
+    }
 }
 
 /// Whether the CFA is a register plus a constant, and rbp unchanged or saved at a distance from it.
@@ -406,18 +420,24 @@ pub extern "C" fn find_rule(target: u32, pc: u64) -> u64 {
 /// The mapping of a target that contains an address.
 #[inline(always)]
 pub fn find_mapping(target: u32, address: u64) -> Option<&'static MappedCode> {
+    let mapping = last_mapping_below(target, address.wrapping_add(1))?;
+    if address < mapping.end { Some(mapping) } else { None }
+}
+
+/// The last mapping of a target that starts below an address.
+#[inline(always)]
+pub fn last_mapping_below(target: u32, address: u64) -> Option<&'static MappedCode> {
     let space = SPACES.get_ptr(target)?;
     // SAFETY: a map value; one word, read at once.
     let run = Run(unsafe { core::ptr::read_volatile(&raw const (*space).mappings) });
     let first = run.first();
     let (mut low, mut high) = (first, first + run.count());
-    // The last mapping that does not start above the address.
     for _ in 0..MAPPING_STEPS {
         if low >= high {
             break;
         }
         let middle = low + (high - low) / 2;
-        if MAPPINGS.get(middle)?.start <= address {
+        if MAPPINGS.get(middle)?.start < address {
             low = middle + 1;
         } else {
             high = middle;
@@ -426,6 +446,5 @@ pub fn find_mapping(target: u32, address: u64) -> Option<&'static MappedCode> {
     if low == first {
         return None;
     }
-    let mapping = MAPPINGS.get(low - 1)?;
-    if address < mapping.end { Some(mapping) } else { None }
+    MAPPINGS.get(low - 1)
 }

@@ -6,10 +6,13 @@ use aya::{
     programs::RawTracePoint,
 };
 use aya_log::EbpfLogger;
-use memprof_common::{tables::unwind_mode, unwind::Row};
+use memprof_common::{kernel_structs::KernelOffsets, tables::unwind_mode, unwind::Row};
 use tokio::io::unix::AsyncFd;
 
-use super::{Kernel, KernelError, attach::Probes, batch::BatchMap, mappings::MappingWatch, memory, tables::Tables};
+use super::{
+    Kernel, KernelError, attach::Probes, batch::BatchMap, btf::kernel_offsets, mappings::MappingWatch, memory,
+    tables::Tables,
+};
 use crate::readiness;
 
 /// What the programs log goes to the process's logger.
@@ -76,11 +79,17 @@ impl Sizes {
 impl Kernel {
     /// Loads the programs and makes the maps. With `log`, the programs' rare conditions go to the process's logger.
     pub fn load(sizes: Sizes, unwind: Unwind, log: bool) -> Result<Self, KernelError> {
-        let mut bpf = load_object(sizes, unwind, log)?;
+        let offsets = kernel_offsets();
+        let mut bpf = load_object(sizes, unwind, log, &offsets)?;
         let memory_bytes = bpf.maps().filter_map(|(_, map)| memory::of_map(map)).sum();
         let logger = log.then(|| EbpfLogger::init(&mut bpf)).transpose().map_err(failed)?.map(Logger);
         for (program, tracepoint) in [("process_exec", "sched_process_exec"), ("thread_exit", "sched_process_exit")] {
             attach_raw_tracepoint(&mut bpf, program, tracepoint)?;
+        }
+        if offsets.has_stores != 0 {
+            attach_raw_tracepoint(&mut bpf, "mappings_change", "ma_write")?;
+        } else {
+            log::info!("this kernel does not tell of unmapped code: what takes its place may be misnamed for a moment");
         }
         Ok(Self {
             probes: Probes::load(&mut bpf)?,
@@ -101,7 +110,7 @@ impl Kernel {
     }
 }
 
-fn load_object(sizes: Sizes, unwind: Unwind, log: bool) -> Result<Ebpf, KernelError> {
+fn load_object(sizes: Sizes, unwind: Unwind, log: bool, offsets: &KernelOffsets) -> Result<Ebpf, KernelError> {
     let cpus = aya::util::nr_cpus().map_err(|(call, source)| KernelError::Call { call, source })? as u64;
     // Half of the nursery may fill before a drain, on all CPUs together; the other half is for while it runs.
     let nursery_mark = (u64::from(sizes.nursery_entries) / 2 / cpus).max(1);
@@ -122,6 +131,7 @@ fn load_object(sizes: Sizes, unwind: Unwind, log: bool) -> Result<Ebpf, KernelEr
         .override_global("NURSERY_MARK", &nursery_mark, true)
         .override_global("RING_MARK", &ring_mark, true)
         .override_global("UNWIND_MODE", &unwind_mode, true)
+        .override_global("KERNEL_OFFSETS", offsets, true)
         .override_global(aya_log::LEVEL, &log_level, false)
         .load(aya::include_bytes_aligned!("../../bpf/memprof.bpf.o"))
         .map_err(failed)

@@ -3,6 +3,7 @@
 
 mod attach;
 mod batch;
+mod btf;
 mod decode;
 mod extents;
 mod load;
@@ -35,11 +36,9 @@ use self::{
 pub use self::{
     load::{Sizes, Unwind},
     support::{Check, Outcome, checks, require},
-    tables::NoRoom,
+    tables::{CodeChanges, MappedCode, NoRoom},
 };
-use crate::model::{
-    Allocation, AttachPlan, Event, ImageId, Losses, Mapping, MappingNotice, Object, ObjectId, StackId, Totals,
-};
+use crate::model::{Allocation, AttachPlan, Event, ImageId, Losses, MappingNotice, Object, ObjectId, StackId, Totals};
 
 /// Why the kernel side failed. The kernel's own words are in the source.
 #[derive(Debug, thiserror::Error)]
@@ -157,10 +156,19 @@ impl Kernel {
         self.tables.free_rows()
     }
 
-    /// Tells the unwinder what code a target has mapped: all of it, sorted by address, disjoint. `stack_end` is where its
-    /// main thread's stack ends, or zero.
-    pub fn set_code(&mut self, target: TargetId, code: &[Mapping], stack_end: u64) -> Result<(), NoRoom> {
-        self.tables.set_code(target, code, stack_end)
+    /// How often a target's code was unmapped or mapped over: to be asked for before one looks at what is mapped.
+    pub fn code_changes(&self, target: TargetId) -> CodeChanges {
+        self.tables.changes(target)
+    }
+
+    /// Whether the unwinder leaves a target's stacks alone until it is told what is mapped, since some code is no more.
+    pub fn awaits_code(&self, target: TargetId) -> bool {
+        self.tables.awaits_code(target)
+    }
+
+    /// Tells the unwinder what code a target has mapped.
+    pub fn set_code(&mut self, target: TargetId, code: &MappedCode<'_>) -> Result<(), NoRoom> {
+        self.tables.set_code(target, code)
     }
 
     /// Makes the unwinder forget what it has cached of a target, whose program was replaced.

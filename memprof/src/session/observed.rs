@@ -12,7 +12,7 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use tokio::io::unix::AsyncFd;
 
 use crate::{
-    kernel::TargetId,
+    kernel::{CodeChanges, TargetId},
     model::{ImageId, ObjectId},
     readiness,
     target::AddressSpace,
@@ -32,6 +32,8 @@ pub(super) struct Observed {
     pub(super) has_new_objects: bool,
     /// Whether the unwinder has yet to be told of what is mapped.
     pub(super) has_new_code: bool,
+    /// How often code was mapped over its code, before the notices that have been taken in.
+    pub(super) changes: CodeChanges,
     /// Where its main thread's stack ends, once that was looked up.
     pub(super) stack_end: Option<u64>,
     mappings_read: Option<Instant>,
@@ -75,6 +77,7 @@ impl Observed {
             planned: HashSet::new(),
             has_new_objects: true,
             has_new_code: true,
+            changes: CodeChanges::default(),
             stack_end: None,
             mappings_read: None,
             is_about_to_start: false,

@@ -91,9 +91,11 @@ impl Recorder {
         Process::find(pid)?;
         let exit = exit_watch(pid)?;
         let process = Process::find(pid)?;
-        let space = AddressSpace::read(process.thread, now(), &mut self.objects)?;
         let target = self.next_target();
         let image = self.kernel.track(target, pid)?;
+        // Followed before it is read: from here on, no change of its code is missed.
+        let space = AddressSpace::read(process.thread, now(), &mut self.objects);
+        let space = space.inspect_err(|_| self.kernel.untrack(target, pid))?;
         self.processes.push(Observed::new(pid, target, process.command, image, space, exit));
         let index = self.processes.len() - 1;
         self.tell_unwinder(index);
@@ -148,8 +150,6 @@ impl Recorder {
     /// Takes in everything that has happened. The order matters: a block that leaves the nursery must be in its heap
     /// before the ring is read, in which its free may already stand.
     pub(super) fn drain(&mut self) -> anyhow::Result<()> {
-        self.take_mappings()?;
-        self.tell_unwinder_what_is_new();
         self.take_nursery()?;
         let occurrences = self.take_events();
         for event in occurrences {
@@ -200,6 +200,7 @@ impl Recorder {
     }
 
     fn take_mappings(&mut self) -> anyhow::Result<()> {
+        self.look_for_unmapped_code();
         let Self { kernel, objects, processes, .. } = self;
         let lost = kernel.drain_mappings(|notice| match notice {
             MappingNotice::Mapped(event) => {
@@ -220,6 +221,22 @@ impl Recorder {
             self.read_mappings_again();
         }
         Ok(())
+    }
+
+    /// Reads the mappings of processes of which the kernel side says that code is unmapped.
+    fn look_for_unmapped_code(&mut self) {
+        for process in self.processes.iter_mut().filter(|process| process.life != Life::Settled) {
+            if !self.kernel.awaits_code(process.target) {
+                continue;
+            }
+            process.changes = self.kernel.code_changes(process.target);
+            process.note_new_code();
+            let time = now();
+            // An error means that it is gone, and runs no code any more.
+            if let Ok(mapped) = target::read_mappings(process.pid, time) {
+                process.space.retain(mapped.into_iter().map(|event| event.addresses), time);
+            }
+        }
     }
 
     /// Makes up for lost notices.
@@ -261,7 +278,7 @@ impl Recorder {
         process.has_new_code = false;
         let stack_end = *process.stack_end.get_or_insert_with(|| target::stack_end(process.pid));
         let mappings = process.space.current();
-        self.code.update(&mut self.kernel, &self.objects, process.target, &mappings, stack_end);
+        self.code.update(&mut self.kernel, &self.objects, process.target, mappings, stack_end, process.changes);
     }
 
     fn take_nursery(&mut self) -> anyhow::Result<()> {
