@@ -200,7 +200,7 @@ fn compiled_functions_of_a_launched_program_have_names_after_its_end() {
         "leak 1 1000",
         "leak 1 1000",
     ];
-    for _ in 0..10 {
+    for _ in 0..5 {
         let (run, _map) = launch_compiler(&program, &commands);
         let process = run.exact();
         assert_eq!(process.outstanding(), (2100, 3));

@@ -529,12 +529,12 @@ impl Recorder {
     /// Unwinds what the kernel side could not, now that more is known of what was mapped; what is older than `patience`
     /// in any case.
     fn unwind_copies(&mut self, patience: Duration) {
-        let Self { kernel, objects, processes, stacks, .. } = self;
+        let Self { kernel, code, objects, processes, stacks, .. } = self;
         let now = now();
         let unwind = |copy: &StackCopy| {
             let process = processes.iter_mut().find(|process| process.image == copy.image)?;
             let must_be = process.life != Life::Running || now.since(copy.time) >= patience;
-            let stack = unwind_copy(kernel, &process.space, copy, must_be)?;
+            let stack = unwind_copy(kernel, code, objects, &process.space, copy, must_be)?;
             note_jit(processes, objects, &stack);
             Some(stack)
         };
