@@ -238,3 +238,59 @@ fn return_probes_of_others_are_looked_behind() {
     let hits: u64 = probes.iter_mut().map(|probe| probe.read().unwrap()).sum();
     assert_eq!(hits, 2 * 20);
 }
+
+#[test]
+fn sixty_four_threads_have_each_their_own_deep_stacks() {
+    let source = r#"
+#include <pthread.h>
+#include <stdint.h>
+#include <stdlib.h>
+#define BARRIER(value) __asm__ volatile ("" : "+r"(value) : : "memory")
+enum { THREADS = 64, BLOCKS = 100 };
+static pthread_barrier_t all;
+__attribute__((noinline)) static void *leaf(int thread) {
+    void *block = malloc(10000 + thread);
+    BARRIER(block);
+    return block;
+}
+__attribute__((noinline)) static void *level(int depth, int thread) {
+    volatile char padding[40];
+    padding[depth % 40] = 1;
+    void *block = depth > 1 ? level(depth - 1, thread) : leaf(thread);
+    BARRIER(block);
+    return block;
+}
+static void *run(void *argument) {
+    int thread = (intptr_t)argument;
+    pthread_barrier_wait(&all);
+    for (int i = 0; i < BLOCKS; i++) {
+        void *block = level(40 + thread, thread);
+        if (i % 2) free(block);
+    }
+    return argument;
+}
+int main(void) {
+    pthread_t threads[THREADS];
+    if (pthread_barrier_init(&all, NULL, THREADS)) return 1;
+    for (intptr_t i = 0; i < THREADS; i++) if (pthread_create(&threads[i], NULL, run, (void *)i)) return 1;
+    for (int i = 0; i < THREADS; i++) if (pthread_join(threads[i], NULL)) return 1;
+    return 0;
+}
+"#;
+    let program = without_frame_pointers(source, &["-fno-optimize-sibling-calls", "-fno-builtin"]);
+    let run = launch(&["--min-size", "10000B"], &[program.path()]);
+    let process = run.exact();
+    let mut stacks = process.stacks();
+    stacks.sort_by_key(|stack| stack.outstanding());
+    assert_eq!((stacks.len(), process.0["truncated_stacks"].as_u64()), (64, Some(0)));
+    for (thread, stack) in stacks.iter().enumerate() {
+        assert_eq!(stack.outstanding(), (50 * (10_000 + thread as u64), 50));
+        assert_eq!((stack.total_allocations(), truncated(stack)), (100, None));
+        let names: Vec<_> = stack.functions().into_iter().map(Option::unwrap_or_default).collect();
+        let levels = 40 + thread;
+        assert_eq!(names[0], "leaf");
+        assert!(names[1..=levels].iter().all(|name| name == "level"), "{names:?}");
+        assert_eq!(names[levels + 1], "run", "{names:?}");
+        assert!(names.len() <= levels + 4 && !names.iter().any(|name| name == "main"), "{names:?}");
+    }
+}

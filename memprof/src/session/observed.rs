@@ -11,6 +11,7 @@ use anyhow::Context as _;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use tokio::io::unix::AsyncFd;
 
+use super::jit::JitNames;
 use crate::{
     kernel::{CodeChanges, TargetId},
     model::{ImageId, ObjectId},
@@ -26,6 +27,7 @@ pub(super) struct Observed {
     /// The image it runs now, or ran last.
     pub(super) image: ImageId,
     pub(super) space: AddressSpace,
+    pub(super) jit: JitNames,
     /// Objects that have been searched for allocator functions, and probed where they have any.
     pub(super) planned: HashSet<ObjectId>,
     /// Whether objects may have been mapped since.
@@ -74,6 +76,7 @@ impl Observed {
             command,
             image,
             space,
+            jit: JitNames::of(pid),
             planned: HashSet::new(),
             has_new_objects: true,
             has_new_code: true,
