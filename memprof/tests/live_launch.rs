@@ -35,9 +35,10 @@ impl Folder {
         memprof
     }
 
+    /// The reports so far, without one that is being written.
     fn reports(&self) -> Vec<Report> {
         let text = fs::read_to_string(self.path().join("report")).unwrap();
-        text.lines().filter(|line| !line.is_empty()).map(Report::parse).collect()
+        text.split_inclusive('\n').filter_map(|line| line.strip_suffix('\n')).map(Report::parse).collect()
     }
 
     fn file(&self, name: &str, content: &str, mode: u32) -> PathBuf {
