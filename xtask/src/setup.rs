@@ -135,8 +135,7 @@ fn install_with_apt(missing: &[&str]) -> Result<()> {
     install_known(missing)
 }
 
-/// `apt-get update`
-pub(crate) fn update_package_lists() -> Result<()> {
+fn update_package_lists() -> Result<()> {
     process::run(apt_get()?.arg("update"))
 }
 

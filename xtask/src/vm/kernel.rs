@@ -8,10 +8,8 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::{
-    process::{output, run, target_directory},
-    setup,
-};
+use super::archive::Archive;
+use crate::process::{run, target_directory};
 
 /// An unpacked kernel package.
 pub(super) struct Kernel {
@@ -24,28 +22,17 @@ pub(super) struct Kernel {
 
 impl Kernel {
     /// The newest kernel of a version, such as `6.1` or `6.12-rt`, downloaded if need be.
-    pub(super) fn unpacked(version: &str) -> Result<Self> {
-        let package = newest(version)?;
+    pub(super) fn unpacked(version: &str, archive: &Archive) -> Result<Self> {
+        let packages = archive.packages("linux-image-")?;
+        let newest = newest_of(packages.lines(), version);
+        let package = newest.with_context(|| format!("Debian has no kernel {version}"))?.to_owned();
         let folder = target_directory().join("vm").join(&package);
         if !folder.exists() {
-            unpack(&package, &folder)?;
+            unpack(&package, archive, &folder)?;
         }
         let image = entry(&folder.join("boot"), "vmlinuz-")?;
         Ok(Self { package, image, modules: folder.join("lib/modules") })
     }
-}
-
-fn newest(version: &str) -> Result<String> {
-    if let Some(package) = newest_known(version)? {
-        return Ok(package);
-    }
-    setup::update_package_lists()?;
-    newest_known(version)?.with_context(|| format!("no Debian kernel {version} is on offer here"))
-}
-
-fn newest_known(version: &str) -> Result<Option<String>> {
-    let known = output(Command::new("apt-cache").args(["pkgnames", "linux-image-"]))?;
-    Ok(newest_of(known.lines(), version).map(str::to_owned))
 }
 
 /// Of packages of one version, the signed one (it is the same kernel) goes first.
@@ -65,25 +52,17 @@ fn numbers(name: &str) -> Vec<u32> {
 }
 
 /// Unpacks a package beside `folder` first, so that what bears its name is whole.
-fn unpack(package: &str, folder: &Path) -> Result<()> {
+fn unpack(package: &str, archive: &Archive, folder: &Path) -> Result<()> {
     let partial = folder.with_extension("partial");
     if partial.exists() {
         fs::remove_dir_all(&partial).with_context(|| format!("cannot remove {}", partial.display()))?;
     }
     fs::create_dir_all(&partial).with_context(|| format!("cannot create {}", partial.display()))?;
-    if download(package, &partial).is_err() {
-        // The lists can name versions that the mirror no longer has.
-        setup::update_package_lists()?;
-        download(package, &partial)?;
-    }
-    let archive = entry(&partial, package)?;
-    run(Command::new("dpkg-deb").arg("-x").arg(&archive).arg(&partial))?;
-    fs::remove_file(&archive).context("cannot remove the package")?;
+    archive.download(package, &partial)?;
+    let package = entry(&partial, package)?;
+    run(Command::new("dpkg-deb").arg("-x").arg(&package).arg(&partial))?;
+    fs::remove_file(&package).context("cannot remove the package")?;
     fs::rename(&partial, folder).with_context(|| format!("cannot create {}", folder.display()))
-}
-
-fn download(package: &str, folder: &Path) -> Result<()> {
-    run(Command::new("apt-get").args(["--quiet", "download", package]).current_dir(folder))
 }
 
 /// What in a folder begins like this.

@@ -4,6 +4,7 @@
 //! The guest's root is the host's, shared read-only through virtiofs (Debian's cloud kernels have no 9p), with empty folders
 //! where programs write. So it has the compilers, the servers and the test executables, and no image is built.
 
+mod archive;
 mod initramfs;
 mod kernel;
 mod machine;
@@ -14,7 +15,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 
-use self::{kernel::Kernel, machine::Machine, verdict::Verdict};
+use self::{archive::Archive, kernel::Kernel, machine::Machine, verdict::Verdict};
 use crate::{process::build_memprof, setup};
 
 /// Of Debian's kernels, what is tested unless others are asked for.
@@ -53,7 +54,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let memprof = build_memprof()?;
     let executables = suite::build(&suite::selection(&arguments.test, arguments.short))?;
     let script = suite::script(&memprof, &executables, &arguments.arguments)?;
-    let kernels = arguments.versions().map(Kernel::unpacked).collect::<Result<Vec<_>>>()?;
+    let archive = Archive::open()?;
+    let kernels = arguments.versions().map(|version| Kernel::unpacked(version, &archive));
+    let kernels = kernels.collect::<Result<Vec<_>>>()?;
     let limit = Duration::from_secs(60 * arguments.limit);
     let verdicts = kernels.iter().map(|kernel| test(kernel, &script, limit)).collect::<Result<Vec<_>>>()?;
     eprintln!();
