@@ -387,11 +387,12 @@ fn pythons_http_server_is_named() {
     assert_contract(&report.0);
     assert!(report.process().totals()[0] > 1000, "{:?}", report.process().totals());
     assert_eq!(report.lost(), (0, 0, 0));
+    // What Python keeps between requests. It may free all of it at its end.
+    assert!(report.process().stacks().iter().any(|stack| stack.functions().iter().any(Option::is_some)));
     signal(python.pid(), "INT");
     let run = memprof.wait();
     assert_contracts(&run);
     assert!(run.last().process().exited());
-    assert!(run.last().process().stacks().iter().any(|stack| stack.functions().iter().any(Option::is_some)));
 }
 
 #[test]
