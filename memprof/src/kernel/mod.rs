@@ -29,13 +29,13 @@ use tokio::io::unix::AsyncFd;
 use self::{
     attach::Probes,
     batch::BatchMap,
-    load::{Logger, take},
+    load::{Logger, take, try_loading},
     mappings::MappingWatch,
     tables::Tables,
 };
 pub use self::{
-    load::{Sizes, Unwind},
-    support::{Check, Outcome, checks, require},
+    load::{LoadCost, Sizes, Unwind},
+    support::{Check, Outcome, checks, programs, require},
     tables::{CodeChanges, MappedCode, NoRoom},
 };
 use crate::model::{Allocation, AttachPlan, Event, ImageId, Losses, MappingNotice, Object, ObjectId, StackId, Totals};
@@ -46,6 +46,14 @@ pub enum KernelError {
     /// The programs or maps could not be loaded.
     #[error("cannot load the BPF programs")]
     Load(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The kernel's verifier does not accept a program.
+    #[error("this kernel refuses the BPF program {program} (-v prints the verifier's log; please report it)")]
+    Refused {
+        /// Its name.
+        program: String,
+        /// What the kernel said.
+        source: io::Error,
+    },
     /// A map operation failed.
     #[error("BPF map")]
     Map(#[from] MapError),
@@ -93,6 +101,7 @@ pub struct Kernel {
     logger: Option<Logger>,
     images_numbered: u32,
     memory_bytes: u64,
+    load_cost: LoadCost,
 }
 
 impl Kernel {
@@ -239,6 +248,11 @@ impl Kernel {
     /// Bytes of kernel memory that the maps hold, as the kernel accounts them.
     pub fn memory_bytes(&self) -> u64 {
         self.memory_bytes
+    }
+
+    /// What it took to load the programs.
+    pub fn load_cost(&self) -> LoadCost {
+        self.load_cost
     }
 
     /// Waits until a ring wants to be read, or a mapping was made.

@@ -55,6 +55,7 @@ impl Recorder {
     /// Loads the programs. Needs a tokio runtime.
     pub(super) fn new(sizes: Sizes, unwind: Unwind, log_programs: bool) -> anyhow::Result<Self> {
         let kernel = Kernel::load(sizes, unwind, log_programs)?;
+        log::debug!("{}", kernel.load_cost());
         log::debug!("kernel memory: {}", bytesize::ByteSize(kernel.memory_bytes()));
         Ok(Self {
             kernel,
