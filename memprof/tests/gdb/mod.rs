@@ -1,4 +1,6 @@
 //! gdb as the judge of stacks: what it records of a process, and how that is compared with what memprof reports.
+#![allow(unreachable_pub, missing_docs, reason = "this is no interface")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a failed step is a failed test")]
 
 use std::{
     collections::HashMap,

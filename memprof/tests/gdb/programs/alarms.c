@@ -45,10 +45,11 @@ __attribute__((noinline)) static long call_libc(int round) {
     int numbers[32];
     char text[64];
     clock_gettime(CLOCK_MONOTONIC, &now);
-    for (int i = 0; i < 32; i++) numbers[i] = (i * 37 + round) % 29;
-    qsort(numbers, 32, sizeof *numbers, compare);
+    for (int i = 0; i < 32; i++) numbers[i] = i * 3;
+    // Not `qsort`: it calls `free`, where a probe takes so long that nearly every alarm would be there.
+    const int *found = bsearch(&round, numbers, 32, sizeof *numbers, compare);
     snprintf(text, sizeof text, "%d %ld %s", round, now.tv_nsec, "text");
-    return strlen(text) + getpid() + in_area(100 + round % 400);
+    return strlen(text) + (found ? *found : 0) + getpid() + in_area(100 + round % 400);
 }
 
 static char stack[1 << 16];
@@ -60,9 +61,9 @@ int main(void) {
     if (read(0, &line, 1) != 1 || sigaltstack(&alternate, NULL) || sigaction(SIGALRM, &action, NULL)) return 1;
     long sum = 0;
     for (int number = 0; number < ALARMS; number++) {
-        struct itimerval once = { .it_value.tv_usec = 30 + number * 7 % 101 };
+        struct itimerval once = { .it_value.tv_usec = 200 + number * 97 % 1801 };
         if (setitimer(ITIMER_REAL, &once, NULL)) return 1;
-        for (int round = 0; alarms == number; round++) sum += mix(round, 2, 3, 4, 6) + call_libc(round);
+        for (int round = 0; alarms == number; round++) sum += mix(round, 2, 3, 4, 8) + call_libc(round);
     }
     BARRIER(sum);
     return 0;
