@@ -3,7 +3,7 @@
 
 mod support;
 
-use support::{Program, Run, launch};
+use support::{ProcessReport, Program, Run, launch};
 
 /// Allocations, their bytes, frees, their bytes.
 type Totals = [u64; 4];
@@ -207,15 +207,15 @@ fn free_and_the_name_it_had() {
 
 #[test]
 fn what_libc_allocates_for_its_caller() {
-    let (_, run) = run_c(
+    let (program, run) = run_c(
         r#"
-        CHECK(strdup("123456789"));
-        CHECK(strndup("123456789", 4));
-        char *text; CHECK(asprintf(&text, "%s-%d", "seven", 7) == 7);
+        CHECK(strdup("123456789")); // strdup
+        CHECK(strndup("123456789", 4)); // strndup
+        char *text; CHECK(asprintf(&text, "%s-%d", "seven", 7) == 7); // asprintf
         int ends[2]; CHECK(pipe(ends) == 0 && dup2(ends[0], 0) == 0 && write(ends[1], "a line\n", 7) == 7);
         static char buffer[4096]; setvbuf(stdin, buffer, _IOFBF, sizeof buffer);
         char *line = NULL; size_t size = 0;
-        CHECK(getline(&line, &size, stdin) == 7 && size == 120);
+        CHECK(getline(&line, &size, stdin) == 7 && size == 120); // getdelim
         FILE *stream = fopen("/dev/null", "w"); CHECK(stream && fclose(stream) == 0);"#,
     );
     let process = run.exact();
@@ -228,6 +228,8 @@ fn what_libc_allocates_for_its_caller() {
     for (bytes, name) in [(10, "strdup"), (5, "strndup"), (8, "asprintf"), (120, "getdelim")] {
         let caller = callers.iter().find(|caller| caller.0 == bytes).unwrap().1.as_deref();
         assert!(caller.is_some_and(|caller| caller.contains(name)), "{caller:?} is not {name}");
+        let line = program.line(&format!("// {name}"));
+        assert_eq!(process.outstanding_at(&format!("program.c:{line}")), (bytes, 1), "{name}");
     }
 }
 
@@ -247,10 +249,10 @@ struct alignas(256) Wide { char bytes[512]; };
 struct Node { Node() : value(1) {} ~Node() { value = 0; } volatile int value; char rest[36]; };
 static volatile std::size_t huge = SIZE_MAX / 4;
 
-__attribute__((noinline)) Node *leak_one() { return new Node; }
-__attribute__((noinline)) Node *leak_many() { return new Node[10]; }
-__attribute__((noinline)) Wide *leak_wide() { return new Wide; }
-__attribute__((noinline)) char *leak_quietly() { return new (std::nothrow) char[77]; }
+__attribute__((noinline)) Node *leak_one() { return new Node; } // leaks one
+__attribute__((noinline)) Node *leak_many() { return new Node[10]; } // leaks many
+__attribute__((noinline)) Wide *leak_wide() { return new Wide; } // leaks wide
+__attribute__((noinline)) char *leak_quietly() { return new (std::nothrow) char[77]; } // leaks quietly
 
 static void churn_operators() {
     delete new Node;
@@ -274,7 +276,7 @@ int main(int argc, char **) {
     Node *one = leak_one(); // one
     Node *many = leak_many(); // many
     Wide *wide = leak_wide(); // wide
-    char *quiet = leak_quietly(); // quiet
+    char *quiet = leak_quietly(); // quietly
     churn_operators();
     churn_containers();
     if (argc == 3) churn_exceptions();
@@ -299,12 +301,27 @@ fn operators_and_containers_of_cpp() {
     let expected = [leaked.1 + freed.1, leaked.0 + freed.0, freed.1, freed.0];
     let above_runtime: Vec<_> = process.totals().iter().zip(runtime).map(|(all, runtime)| all - runtime).collect();
     assert_eq!(above_runtime, expected);
-    // The line of the function that calls `operator new` is not on a stack walked by frame pointers, since libstdc++ has
-    // none: the frame after `operator new` is the caller of that function. The aligned `operator new` even uses the frame
-    // pointer's register for something else, so that its stack ends there.
-    for (mark, bytes) in [("// one", node), ("// many", 8 + 10 * node), ("// quiet", 77)] {
-        assert_eq!(process.outstanding_at(&format!("program.cc:{}", program.line(mark))), (bytes, 1), "{mark}");
+    let leaks = [
+        ("one", node, "leak_one()"),
+        ("many", 8 + 10 * node, "leak_many()"),
+        ("wide", 512, "leak_wide()"),
+        ("quietly", 77, "leak_quietly()"),
+    ];
+    for (mark, bytes, function) in leaks {
+        let at = |mark: &str| process.outstanding_at(&format!("program.cc:{}", program.line(mark)));
+        assert_eq!([at(&format!("// {mark}")), at(&format!("// leaks {mark}"))], [(bytes, 1); 2], "{mark}");
+        assert_is_called_through_operator_new(&process, function);
     }
+}
+
+/// Nothing is between the function and `malloc` but operators, and nothing between it and `main`.
+fn assert_is_called_through_operator_new(process: &ProcessReport<'_>, function: &str) {
+    let stacks = process.stacks();
+    let names: Vec<Vec<_>> = stacks.iter().map(|stack| stack.functions().into_iter().flatten().collect()).collect();
+    let place = |names: &Vec<String>| names.iter().position(|name| name == function);
+    let (stack, caller) = names.iter().find_map(|names| Some((names, place(names)?))).unwrap();
+    assert!(caller > 0 && stack[..caller].iter().all(|name| name.starts_with("operator new")), "{stack:?}");
+    assert_eq!(stack[caller + 1], "main");
 }
 
 #[test]
@@ -363,7 +380,7 @@ fn main() {
 "#;
 
 fn check_rust(flags: &[&str]) {
-    let program = Program::rust(RUST, &[&["-C", "force-frame-pointers=yes", "--edition=2021"], flags].concat());
+    let program = Program::rust(RUST, &[&["--edition=2021"], flags].concat());
     // The arguments are copied, once each.
     let runtime = runtime_of(&program);
     let run = launch(&[], &[program.path()]);

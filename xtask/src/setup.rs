@@ -35,15 +35,17 @@ const FOR_TESTS: &[Package] = &[
     package("binutils", "readelf"),
     package("gdb", "gdb"),
     package("valgrind", "valgrind"),
-    // valgrind wants the symbols of the dynamic linker.
+    // valgrind wants the symbols of the dynamic linker, and tests with gdb those of the allocator.
     package("libc6-dbg", "/usr/lib/debug"),
     package("sqlite3", "sqlite3"),
     package("libxml2-utils", "xmllint"),
     package("perl", "perl"),
+    // `llc`.
+    package("llvm", "llc"),
     package("redis-server", "redis-server"),
     package("nginx-light", "nginx"),
     package("python3", "/usr/bin/python3"),
-    // `setpriv` and `script`.
+    // `setpriv`, `setarch` and `script`.
     package("util-linux", "setpriv"),
     package("bsdutils", "script"),
     // Headers, as a tree to walk.
