@@ -1,6 +1,6 @@
 //! Reads of the running kernel's structures, by offsets that userspace found in its type information.
 
-use aya_ebpf::helpers::bpf_probe_read_kernel;
+use aya_ebpf::helpers::generated::bpf_probe_read_kernel;
 use memprof_common::kernel_structs::KernelOffsets;
 
 /// The loader sets it.
@@ -25,10 +25,13 @@ pub fn offsets() -> KernelOffsets {
     unsafe { core::ptr::read_volatile(&raw const KERNEL_OFFSETS) }
 }
 
-/// The word in a structure at an offset; zero if it cannot be read.
+/// The word in a structure at an offset; zero if it cannot be read, which the helper sees to: so the verifier has one path to
+/// follow.
 #[inline(always)]
 pub fn word(structure: u64, offset: u32) -> u64 {
     let address = structure.wrapping_add(u64::from(offset));
-    // SAFETY: the helper checks the address.
-    unsafe { bpf_probe_read_kernel(address as *const u64) }.unwrap_or(0)
+    let mut word = 0u64;
+    // SAFETY: the helper checks the address, and fills the word in any case.
+    unsafe { bpf_probe_read_kernel((&raw mut word).cast(), size_of::<u64>() as u32, address as *const _) };
+    word
 }

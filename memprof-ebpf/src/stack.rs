@@ -42,16 +42,14 @@ struct Claimed {
 
 #[inline(always)]
 fn capture_into(ctx: &RetProbeContext, claimed: Claimed, call: &Call) -> u64 {
-    if !start(ctx, claimed, call) {
-        return copy::keep(ctx, claimed.slot, call);
-    }
-    if unwind::unwind(claimed.slot) == 0 {
+    let is_known = start(ctx, claimed, call);
+    if is_known && unwind::unwind(claimed.slot) == 0 {
         totals::count(call.image, |totals| &raw mut totals.stacks_unreadable);
         return UNKNOWN_STACK;
     }
     // SAFETY: a map value, valid while the program runs.
     let (hash, ended) = unsafe { ((*claimed.scratch).walk.hash, (*claimed.scratch).walk.ended) };
-    if ended & ended::IN_UNKNOWN_CODE != 0 {
+    if !is_known || ended & ended::IN_UNKNOWN_CODE != 0 {
         return copy::keep(ctx, claimed.slot, call);
     }
     let stack = if hash == UNKNOWN_STACK { 1 } else { hash };
