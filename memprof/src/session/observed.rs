@@ -30,6 +30,8 @@ pub(super) struct Observed {
     pub(super) jit: JitNames,
     /// Objects that have been searched for allocator functions, and probed where they have any.
     pub(super) planned: HashSet<ObjectId>,
+    /// Objects that the command which it is to become will map.
+    pub(super) expected: Vec<ObjectId>,
     /// Whether objects may have been mapped since.
     pub(super) has_new_objects: bool,
     /// Whether the unwinder has yet to be told of what is mapped.
@@ -78,6 +80,7 @@ impl Observed {
             space,
             jit: JitNames::of(pid),
             planned: HashSet::new(),
+            expected: Vec::new(),
             has_new_objects: true,
             has_new_code: true,
             changes: CodeChanges::default(),

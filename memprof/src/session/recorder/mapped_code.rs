@@ -1,0 +1,142 @@
+//! What code the observed processes have mapped, and what depends on it: the unwinder's tables, stacks that came as copies, names
+//! of compiled code.
+
+use std::{collections::HashSet, time::Duration};
+
+use super::{Recorder, fingerprint_of, note_jit, now};
+use crate::{
+    model::{MappingNotice, StackCopy},
+    session::{
+        copies::unwind_copy,
+        observed::{Life, Observed},
+    },
+    target,
+};
+
+/// Mappings that a copied stack needs are told of within this time, or not at all.
+pub(super) const PATIENCE: Duration = Duration::from_millis(200);
+
+impl Recorder {
+    pub(super) fn take_mappings(&mut self) -> anyhow::Result<()> {
+        self.look_for_unmapped_code();
+        let Self { kernel, objects, processes, .. } = self;
+        let lost = kernel.drain_mappings(|notice| match notice {
+            MappingNotice::Mapped(event) => {
+                if let Some(process) = running(processes, event.pid) {
+                    let mapping = objects.map(&event);
+                    process.jit.note_mapped(objects.get(mapping.object));
+                    process.space.add(&mapping);
+                    process.note_new_code();
+                }
+            }
+            MappingNotice::Cleared { pid, time } => {
+                if let Some(process) = running(processes, pid) {
+                    process.space.clear(time);
+                    process.note_new_code();
+                }
+            }
+        });
+        if lost > 0 {
+            self.mappings_lost += lost;
+            self.read_mappings_again();
+        }
+        Ok(())
+    }
+
+    /// Reads the mappings of processes of which the kernel side says that code is unmapped.
+    fn look_for_unmapped_code(&mut self) {
+        for process in self.processes.iter_mut().filter(|process| process.life != Life::Settled) {
+            if !self.kernel.awaits_code(process.target) {
+                continue;
+            }
+            process.changes = self.kernel.code_changes(process.target);
+            process.note_new_code();
+            self.has_unmapped_code = true;
+            let time = now();
+            // An error means that it is gone, and runs no code any more.
+            if let Ok(mapped) = target::read_mappings(process.pid, time) {
+                process.space.retain(mapped.into_iter().map(|event| event.addresses), time);
+            }
+        }
+    }
+
+    /// Makes up for lost notices.
+    fn read_mappings_again(&mut self) {
+        for process in self.processes.iter_mut().filter(|process| process.life == Life::Running) {
+            // What is gone by now has no mappings to read; the report says that notices were lost.
+            for event in target::read_mappings(process.pid, now()).unwrap_or_default() {
+                process.space.add(&self.objects.map(&event));
+                process.note_new_code();
+            }
+        }
+    }
+
+    /// Reads the mappings of processes with stacks that run through code which no notice has told of.
+    pub(super) fn look_for_unknown_code(&mut self) {
+        for image in self.stacks.images_of_copies() {
+            let Some(process) = self.processes.iter_mut().find(|process| process.image == image) else { continue };
+            if process.life != Life::Running || !process.may_read_mappings() {
+                continue;
+            }
+            for event in target::read_mappings(process.pid, now()).unwrap_or_default() {
+                process.space.add(&self.objects.map(&event));
+            }
+            process.note_new_code();
+        }
+    }
+
+    pub(super) fn tell_unwinder_what_is_new(&mut self) {
+        for index in 0..self.processes.len() {
+            let process = &self.processes[index];
+            if process.life != Life::Settled && process.has_new_code {
+                self.tell_unwinder(index);
+            }
+        }
+    }
+
+    pub(super) fn tell_unwinder(&mut self, index: usize) {
+        let process = &mut self.processes[index];
+        process.has_new_code = false;
+        let stack_end = *process.stack_end.get_or_insert_with(|| target::stack_end(process.pid));
+        let mappings = process.space.current();
+        self.code.update(&mut self.kernel, &self.objects, process.target, mappings, stack_end, process.changes);
+    }
+
+    /// Unwinds what the kernel side could not, now that more is known of what was mapped; what is older than `patience`
+    /// in any case.
+    pub(super) fn unwind_copies(&mut self, patience: Duration) {
+        let Self { kernel, code, objects, processes, stacks, .. } = self;
+        let now = now();
+        let unwind = |copy: &StackCopy| {
+            let process = processes.iter_mut().find(|process| process.image == copy.image)?;
+            let must_be = process.life != Life::Running || now.since(copy.time) >= patience;
+            let stack = unwind_copy(kernel, code, objects, &process.space, copy, must_be)?;
+            note_jit(processes, objects, &stack);
+            Some(stack)
+        };
+        stacks.unwind_copies(unwind, |object| fingerprint_of(objects, object));
+    }
+
+    pub(super) fn update_jit_names(&mut self) {
+        let now = now();
+        for process in &mut self.processes {
+            process.jit.update(process.pid, process.life == Life::Running, now);
+        }
+    }
+
+    /// Drops the rows of what no process has mapped any more, unless stacks wait that may need them.
+    pub(super) fn drop_rows_of_unmapped_code(&mut self) {
+        if !self.has_unmapped_code || !self.stacks.images_of_copies().is_empty() {
+            return;
+        }
+        self.has_unmapped_code = false;
+        let living = || self.processes.iter().filter(|process| process.life != Life::Settled);
+        let mapped = living().flat_map(|process| process.space.current()).map(|mapping| mapping.object);
+        let kept: HashSet<_> = mapped.chain(living().flat_map(|process| process.expected.iter().copied())).collect();
+        self.code.retain(&mut self.kernel, &self.objects, &kept);
+    }
+}
+
+fn running(processes: &mut [Observed], pid: u32) -> Option<&mut Observed> {
+    processes.iter_mut().find(|process| process.pid == pid && process.life != Life::Settled)
+}

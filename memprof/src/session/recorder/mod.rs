@@ -1,0 +1,241 @@
+//! From probes to profiles: keeps what the kernel side tells of every observed process.
+
+mod mapped_code;
+mod probing;
+mod profile;
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    future::poll_fn,
+    io,
+    task::Poll,
+    time::Duration,
+};
+
+use rustix::time::{ClockId, clock_gettime};
+
+use super::{
+    code::CodeTables,
+    observed::{Life, Observed},
+    stacks::{Stacks, fingerprint},
+};
+use crate::{
+    heap::Heap,
+    kernel::{Kernel, Sizes, TargetId, Unwind},
+    model::{AttachPlan, Event, ImageId, Losses, ObjectId, RawStack, Timestamp, Warning},
+    target::{self, ObjectTable},
+};
+
+/// Everything that is known so far.
+pub(super) struct Recorder {
+    kernel: Kernel,
+    objects: ObjectTable,
+    plans: HashMap<ObjectId, AttachPlan>,
+    processes: Vec<Observed>,
+    heaps: HashMap<ImageId, Heap>,
+    stacks: Stacks,
+    /// Of images that are over.
+    past_losses: Losses,
+    code: CodeTables,
+    /// Whether some code is mapped no more, whose rows may go.
+    has_unmapped_code: bool,
+    mappings_lost: u64,
+    warnings: Vec<Warning>,
+    started: Timestamp,
+    reported: Timestamp,
+}
+
+impl Recorder {
+    /// Loads the programs. Needs a tokio runtime.
+    pub(super) fn new(sizes: Sizes, unwind: Unwind, log_programs: bool) -> anyhow::Result<Self> {
+        let kernel = Kernel::load(sizes, unwind, log_programs)?;
+        log::debug!("{}", kernel.load_cost());
+        log::debug!("kernel memory: {}", bytesize::ByteSize(kernel.memory_bytes()));
+        Ok(Self {
+            kernel,
+            objects: ObjectTable::new(),
+            plans: HashMap::new(),
+            processes: Vec::new(),
+            heaps: HashMap::new(),
+            stacks: Stacks::default(),
+            past_losses: Losses::default(),
+            code: CodeTables::default(),
+            has_unmapped_code: false,
+            mappings_lost: 0,
+            warnings: Vec::new(),
+            started: now(),
+            reported: now(),
+        })
+    }
+
+    /// The objects seen so far.
+    pub(super) fn objects(&self) -> &ObjectTable {
+        &self.objects
+    }
+
+    /// The objects seen so far, for those who see others.
+    pub(super) fn objects_mut(&mut self) -> &mut ObjectTable {
+        &mut self.objects
+    }
+
+    /// Whether every observed process has ended, and all that they did is known.
+    pub(super) fn is_over(&self) -> bool {
+        self.processes.iter().all(|process| process.life == Life::Settled)
+    }
+
+    /// Waits until there is something to drain.
+    pub(super) async fn ready(&mut self) -> io::Result<()> {
+        let processes = &mut self.processes;
+        let end = poll_fn(|context| {
+            // Each is asked, so that each will wake this task.
+            let ended = processes.iter_mut().filter_map(|process| process.poll_end(context).then_some(())).count();
+            if ended > 0 { Poll::Ready(()) } else { Poll::Pending }
+        });
+        tokio::select! {
+            readable = self.kernel.readable() => readable,
+            () = end => Ok(()),
+        }
+    }
+
+    /// Takes in everything that has happened. The order matters: a block that leaves the nursery must be in its heap
+    /// before the ring is read, in which its free may already stand.
+    pub(super) fn drain(&mut self) -> anyhow::Result<()> {
+        self.take_nursery()?;
+        let occurrences = self.take_events();
+        for event in occurrences {
+            self.take_occurrence(event)?;
+        }
+        self.forget_other_images();
+        self.heaps.values_mut().for_each(Heap::settle);
+        self.take_mappings()?;
+        self.tell_unwinder_what_is_new();
+        self.unwind_copies(mapped_code::PATIENCE);
+        self.look_for_unknown_code();
+        self.update_jit_names();
+        self.settle_ended();
+        self.drop_rows_of_unmapped_code();
+        self.probe_what_is_new()?;
+        self.kernel.flush_log();
+        Ok(())
+    }
+
+    fn next_target(&self) -> TargetId {
+        TargetId(self.processes.len() as u32)
+    }
+
+    fn take_nursery(&mut self) -> anyhow::Result<()> {
+        let heaps = &mut self.heaps;
+        Ok(self.kernel.drain_nursery(|image, allocation| heaps.entry(image).or_default().allocate(allocation))?)
+    }
+
+    /// Applies frees and stacks; returns the rest, which is rare.
+    fn take_events(&mut self) -> Vec<Event> {
+        let Self { kernel, objects, processes, heaps, stacks, .. } = self;
+        let mut occurrences = Vec::new();
+        kernel.drain_events(|event| match event {
+            Event::Free { image, address, time } => {
+                // Not known: allocated before the attach, or by an image that is over.
+                heaps.get_mut(&image).map(|heap| heap.free(address, time));
+            }
+            Event::Stack(stack) => {
+                note_jit(processes, objects, &stack);
+                stacks.insert(stack, |object| fingerprint_of(objects, object));
+            }
+            Event::StackCopy(copy) => stacks.keep(copy),
+            other => occurrences.push(other),
+        });
+        occurrences
+    }
+
+    fn take_occurrence(&mut self, event: Event) -> anyhow::Result<()> {
+        match event {
+            Event::Exec { target, previous, image, by_other_thread, .. } => {
+                let Some(index) = self.index_of(target) else { return Ok(()) };
+                self.forget(previous)?;
+                let process = &mut self.processes[index];
+                process.image = image;
+                if !process.is_about_to_start {
+                    process.has_replaced_program = true;
+                    process.expected.clear();
+                }
+                process.is_about_to_start = false;
+                process.stack_end = None;
+                process.jit.renew(process.pid);
+                process.note_new_code();
+                self.kernel.renew_code(process.target);
+                if let Ok(command) = target::command_name(process.pid) {
+                    process.command = command;
+                }
+                if by_other_thread {
+                    self.probe_again(index, "one of its threads called execve");
+                }
+            }
+            Event::ProbedThreadExit { target, thread } => {
+                if let Some(index) = self.index_of(target) {
+                    let is_main = thread == self.processes[index].pid;
+                    self.probe_again(index, if is_main { "its main thread ended" } else { "one of its threads ended" });
+                }
+            }
+            Event::NurseryFilling | Event::Free { .. } | Event::Stack(_) | Event::StackCopy(_) => {}
+        }
+        Ok(())
+    }
+
+    fn index_of(&self, target: u32) -> Option<usize> {
+        self.processes.iter().position(|process| process.target == TargetId(target) && process.life != Life::Settled)
+    }
+
+    /// Drops an image that is over. What was lost of it stays in the books.
+    fn forget(&mut self, image: ImageId) -> anyhow::Result<()> {
+        let (_, losses) = self.kernel.totals(image)?;
+        self.past_losses += losses;
+        self.heaps.remove(&image);
+        let stacks = self.stacks.forget(image);
+        self.kernel.forget(image, &stacks);
+        Ok(())
+    }
+
+    /// Blocks of images that were over before they were drained. Every image that is current is known by now: its
+    /// `execve` was told before its first block, and has been read after it.
+    fn forget_other_images(&mut self) {
+        let current: BTreeSet<_> = self.processes.iter().map(|process| process.image).collect();
+        self.heaps.retain(|image, _| current.contains(image));
+    }
+
+    /// Marks those that had ended before this drain began: it has brought all that they did.
+    fn settle_ended(&mut self) {
+        for process in self.processes.iter_mut().filter(|process| process.life == Life::Ended) {
+            process.life = Life::Settled;
+            process.jit.finish(now());
+            self.kernel.untrack(process.target, process.pid);
+            self.has_unmapped_code = true;
+        }
+    }
+
+    fn warn(&mut self, warning: Warning) {
+        if !self.warnings.contains(&warning) {
+            self.warnings.push(warning);
+        }
+    }
+}
+
+/// Takes note of a stack that may run through code which its process has compiled.
+fn note_jit(processes: &mut [Observed], objects: &ObjectTable, stack: &RawStack) {
+    if let Some(process) = processes.iter_mut().find(|process| process.image == stack.image) {
+        process.jit.note_stack(&stack.frames, |id| objects.get(id));
+    }
+}
+
+/// A number of an object that is the same in every run.
+fn fingerprint_of(objects: &ObjectTable, object: ObjectId) -> u64 {
+    objects.get(object).map_or(0, |object| match &object.build_id {
+        Some(build_id) => fingerprint(&build_id.0),
+        None => fingerprint(object.path.as_os_str().as_encoded_bytes()),
+    })
+}
+
+fn now() -> Timestamp {
+    let time = clock_gettime(ClockId::Monotonic);
+    let time = Duration::new(time.tv_sec.unsigned_abs(), time.tv_nsec as u32);
+    Timestamp(time.as_nanos() as u64)
+}

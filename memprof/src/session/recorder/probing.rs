@@ -1,0 +1,165 @@
+//! Attaching: which objects of a process are probed, and when.
+
+use anyhow::{Context as _, bail};
+
+use super::{Recorder, now};
+use crate::{
+    model::{ObjectId, Warning},
+    plan::plan,
+    session::observed::{Life, Observed, exit_watch},
+    target::{self, AddressSpace, Process},
+};
+
+/// How often probing a process anew is tried while its threads come and go.
+const MOST_ATTEMPTS: usize = 16;
+
+impl Recorder {
+    /// Attaches to a running process. An error if it cannot be profiled, and says why.
+    pub(in crate::session) fn attach(&mut self, pid: u32) -> anyhow::Result<()> {
+        if pid == std::process::id() {
+            bail!("process {pid} is memprof itself, which it does not profile");
+        }
+        // Once to learn why not, and once more when nobody else can become this process.
+        Process::find(pid)?;
+        let exit = exit_watch(pid)?;
+        let process = Process::find(pid)?;
+        let target = self.next_target();
+        let image = self.kernel.track(target, pid)?;
+        // Followed before it is read: from here on, no change of its code is missed.
+        let space = AddressSpace::read(process.thread, now(), &mut self.objects);
+        let space = space.inspect_err(|_| self.kernel.untrack(target, pid))?;
+        self.processes.push(Observed::new(pid, target, process.command, image, space, exit));
+        let index = self.processes.len() - 1;
+        self.tell_unwinder(index);
+        log::debug!("unwinding rows: {}", bytesize::ByteSize(self.kernel.row_bytes()));
+        let attached = self.probe_new_objects(index);
+        // A process that ends meanwhile has no thread left to attach to, or no mappings to search.
+        Process::find(pid).with_context(|| format!("process {pid} ended while memprof attached to it"))?;
+        let functions = attached?;
+        if functions == 0 {
+            bail!("{}", self.no_allocator_in(index));
+        }
+        log::info!("attached to process {pid} ({}): {functions} functions", self.processes[index].command);
+        Ok(())
+    }
+
+    /// Attaches to a process that is about to become a command with these objects.
+    pub(in crate::session) fn prepare(
+        &mut self,
+        pid: u32,
+        command: String,
+        objects: &[ObjectId],
+    ) -> anyhow::Result<()> {
+        let exit = exit_watch(pid)?;
+        let target = self.next_target();
+        let image = self.kernel.track(target, pid)?;
+        self.processes.push(Observed::new(pid, target, command, image, AddressSpace::default(), exit));
+        let index = self.processes.len() - 1;
+        for &object in objects {
+            self.code.load(&mut self.kernel, &self.objects, object);
+        }
+        self.processes[index].is_about_to_start = true;
+        self.processes[index].expected = objects.to_vec();
+        if self.probe_objects(index, objects)? == 0 {
+            log::warn!("{}", self.no_allocator_in(index));
+        }
+        Ok(())
+    }
+
+    pub(super) fn probe_what_is_new(&mut self) -> anyhow::Result<()> {
+        for index in 0..self.processes.len() {
+            let process = &self.processes[index];
+            if process.life != Life::Running || !process.has_new_objects {
+                continue;
+            }
+            let pid = process.pid;
+            // Anything but a library that it has loaded beside the allocator that is probed.
+            let is_late = process.has_replaced_program || !process.is_probed;
+            match self.probe_new_objects(index) {
+                Ok(0) => {}
+                Ok(_) if is_late => {
+                    self.warn(Warning::ProbesInterrupted {
+                        pid,
+                        cause: "it executed a program with another allocator",
+                    });
+                }
+                Ok(sites) => log::info!("process {pid} has mapped {sites} more allocator functions"),
+                Err(error) => self.tolerate_if_ended(index, error)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Probes what of the process's objects has not been searched yet; returns the number of sites.
+    fn probe_new_objects(&mut self, index: usize) -> anyhow::Result<usize> {
+        let process = &mut self.processes[index];
+        process.has_new_objects = false;
+        let objects: Vec<_> =
+            process.space.objects().into_iter().filter(|object| !process.planned.contains(object)).collect();
+        self.probe_objects(index, &objects)
+    }
+
+    fn probe_objects(&mut self, index: usize, objects: &[ObjectId]) -> anyhow::Result<usize> {
+        let thread = self.living_thread(index)?;
+        let mut sites = 0;
+        for &id in objects {
+            let Some(object) = self.objects.get(id) else { continue };
+            let plan = self.plans.entry(id).or_insert_with(|| plan([object]));
+            let process = &mut self.processes[index];
+            if !plan.sites.is_empty() {
+                log::debug!("process {}: {plan}", process.pid);
+                let open = |id| self.objects.get(id).map(|object| &**object);
+                self.kernel.attach(process.target, thread, plan, open)?;
+                process.is_probed = true;
+                sites += plan.sites.len();
+            }
+            process.planned.insert(id);
+        }
+        Ok(sites)
+    }
+
+    fn living_thread(&self, index: usize) -> anyhow::Result<u32> {
+        let pid = self.processes[index].pid;
+        target::threads(pid).next().with_context(|| format!("process {pid} has ended"))
+    }
+
+    /// Attaches everything anew to a thread that lives: probes are bound to one, and go with it.
+    pub(super) fn probe_again(&mut self, index: usize, cause: &'static str) {
+        let process = &mut self.processes[index];
+        let (pid, target) = (process.pid, process.target);
+        let planned: Vec<_> = std::mem::take(&mut process.planned).into_iter().collect();
+        // A thread may end just when it was chosen.
+        for _ in 0..MOST_ATTEMPTS {
+            if self.living_thread(index).is_err() {
+                return;
+            }
+            self.kernel.detach(target);
+            match self.probe_objects(index, &planned) {
+                Ok(_) => return self.warn(Warning::ProbesInterrupted { pid, cause }),
+                Err(error) => log::debug!("process {pid}: {error:#}"),
+            }
+        }
+        log::error!("process {pid} could not be probed again after {cause}: nothing more is recorded of it");
+    }
+
+    fn tolerate_if_ended(&self, index: usize, error: anyhow::Error) -> anyhow::Result<()> {
+        if self.living_thread(index).is_err() {
+            return Ok(());
+        }
+        Err(error)
+    }
+
+    fn no_allocator_in(&self, index: usize) -> String {
+        let process = &self.processes[index];
+        let searched =
+            process.planned.iter().filter_map(|object| self.plans.get(object)).flat_map(|plan| &plan.searched);
+        let mut searched: Vec<_> = searched.map(ToString::to_string).collect();
+        searched.sort();
+        format!(
+            "no allocator function found in process {} ({}); searched: {}",
+            process.pid,
+            process.command,
+            searched.join(", ")
+        )
+    }
+}

@@ -1,0 +1,115 @@
+//! What is reported: profiles, with what was lost and what is in doubt.
+
+use std::{
+    collections::{HashMap, HashSet},
+    time::Duration,
+};
+
+use super::{Recorder, now};
+use crate::{
+    heap::Heap,
+    model::{
+        Losses, ProcessSnapshot, Profile, ProfileFrame, RawFrame, Selection, Snapshot, StackId, Timestamp, Truncation,
+        Warning,
+    },
+    session::observed::{Life, Observed},
+};
+
+impl Recorder {
+    /// What is outstanding now, and starts a new interval for growth. Call [`Self::drain`] before.
+    pub(in crate::session) fn profile(&mut self, selection: &Selection) -> anyhow::Result<Profile> {
+        self.unwind_copies(Duration::ZERO);
+        let now = now();
+        self.processes.iter_mut().for_each(|process| process.jit.read(now));
+        let mut losses = self.past_losses;
+        let mut stack_totals = HashMap::new();
+        self.kernel.stack_totals(|stack, allocations| {
+            stack_totals.insert(stack, allocations);
+        })?;
+        let mut processes = Vec::new();
+        for index in 0..self.processes.len() {
+            let (process, process_losses) = self.snapshot(index, selection, now, &stack_totals)?;
+            processes.push(process);
+            losses += process_losses;
+        }
+        let profile = Snapshot {
+            time: jiff::Timestamp::now(),
+            elapsed: now.since(self.started),
+            since_previous: now.since(self.reported),
+            losses,
+            warnings: self.warnings(&losses),
+            processes,
+        };
+        self.heaps.values_mut().for_each(Heap::mark_reported);
+        self.reported = now;
+        Ok(profile)
+    }
+
+    fn snapshot(
+        &self,
+        index: usize,
+        selection: &Selection,
+        now: Timestamp,
+        stack_totals: &HashMap<StackId, u64>,
+    ) -> anyhow::Result<(ProcessSnapshot<ProfileFrame>, Losses)> {
+        let process = &self.processes[index];
+        let (mut totals, losses) = self.kernel.totals(process.image)?;
+        let nothing = Heap::new();
+        let heap = self.heaps.get(&process.image).unwrap_or(&nothing);
+        totals += heap.freed();
+        let own_totals = self.stacks.totals(process.image, stack_totals);
+        let total_allocations = |stack| match stack {
+            StackId::UNKNOWN => losses.stacks(),
+            stack => own_totals.get(&stack).copied().unwrap_or_default(),
+        };
+        let name = |stack| self.stacks.name(stack);
+        let selected = heap.select(selection, now, name, total_allocations, |stack| self.frames(process, stack));
+        let holding: HashSet<_> = heap.outstanding_by_stack().map(|(stack, _)| name(stack)).collect();
+        let snapshot = ProcessSnapshot {
+            pid: process.pid,
+            command: process.command.clone(),
+            exited: process.life == Life::Settled,
+            outstanding: heap.outstanding(),
+            growth_bytes: heap.growth_bytes(),
+            peak_bytes: heap.peak_bytes(),
+            totals,
+            stacks: selected.shown,
+            selected_stacks: selected.selected,
+            truncated_stacks: holding.into_iter().filter(|stack| self.is_truncated(process, *stack)).count(),
+        };
+        Ok((snapshot, losses))
+    }
+
+    /// The frames of a stack, and why some may be missing. What the unwinder had not been told of is looked up now.
+    fn frames(&self, process: &Observed, stack: StackId) -> (Vec<ProfileFrame>, Option<Truncation>) {
+        let Some(stack) = self.stacks.get(process.image, stack) else { return (Vec::new(), None) };
+        let late = |address| process.space.find_return_address(address, stack.time);
+        let object = |id| self.objects.get(id);
+        let frame = |frame: &RawFrame| {
+            let raw = RawFrame { place: frame.place.or_else(|| late(frame.address)), ..*frame };
+            ProfileFrame { raw, jit_function: process.jit.name(&raw, stack.time, object) }
+        };
+        (stack.frames.iter().map(frame).collect(), stack.truncated)
+    }
+
+    fn is_truncated(&self, process: &Observed, stack: StackId) -> bool {
+        self.stacks.get(process.image, stack).is_some_and(|stack| stack.truncated.is_some())
+    }
+
+    fn warnings(&mut self, losses: &Losses) -> Vec<Warning> {
+        for warning in self.objects.take_warnings() {
+            self.warn(warning);
+        }
+        let mut warnings: Vec<_> = Warning::of_losses(losses).collect();
+        warnings.extend(self.warnings.iter().cloned());
+        warnings.extend((self.mappings_lost > 0).then_some(Warning::MappingsLost(self.mappings_lost)));
+        warnings.extend(self.processes.iter().filter_map(|process| self.without_allocator(process)));
+        warnings
+    }
+
+    fn without_allocator(&self, process: &Observed) -> Option<Warning> {
+        let has_sites = |object| self.plans.get(&object).is_some_and(|plan| !plan.sites.is_empty());
+        let is_bare = !process.is_about_to_start && !process.space.objects().into_iter().any(has_sites);
+        is_bare.then(|| Warning::NoAllocator { pid: process.pid, command: process.command.clone() })
+    }
+}
