@@ -263,7 +263,7 @@ impl Recorder {
                 continue;
             }
             for event in target::read_mappings(process.pid, now()).unwrap_or_default() {
-                process.space.add_where_unknown(&self.objects.map(&event));
+                process.space.add(&self.objects.map(&event));
             }
             process.note_new_code();
         }

@@ -63,27 +63,15 @@ impl AddressSpace {
         if start >= end {
             return;
         }
-        let layer = Layer::of(mapping);
+        let layer = Layer {
+            since: mapping.since,
+            object: Some(mapping.object),
+            bias: mapping.offset_in_file.wrapping_sub(start),
+        };
         self.cut(start);
         self.cut(end);
         self.fill_gaps(start, end);
         self.pieces.range_mut(start..end).for_each(|(_, piece)| piece.add(layer));
-    }
-
-    /// Adds those parts of a mapping of which nothing is known. It was read at some moment after its time, so that where
-    /// another is known, that may have been there until later.
-    pub fn add_where_unknown(&mut self, mapping: &Mapping) {
-        let Range { start, end } = mapping.addresses;
-        if start >= end {
-            return;
-        }
-        let program_start = self.cleared.last().copied().unwrap_or_default();
-        let layer = Layer::of(mapping);
-        self.cut(start);
-        self.cut(end);
-        self.fill_gaps(start, end);
-        let unknown = self.pieces.range_mut(start..end).filter(|(_, piece)| !piece.is_known_since(program_start));
-        unknown.for_each(|(_, piece)| piece.add(layer));
     }
 
     /// The object that a return address lies in, and the return address's offset in its file.
@@ -188,10 +176,6 @@ impl AddressSpace {
 }
 
 impl Piece {
-    fn is_known_since(&self, time: Timestamp) -> bool {
-        self.layers.last().is_some_and(|layer| layer.since >= time && layer.object.is_some())
-    }
-
     fn add(&mut self, layer: Layer) {
         let index = self.layers.partition_point(|older| older.since <= layer.since);
         self.layers.insert(index, layer);
@@ -226,11 +210,6 @@ impl Piece {
 }
 
 impl Layer {
-    fn of(mapping: &Mapping) -> Self {
-        let bias = mapping.offset_in_file.wrapping_sub(mapping.addresses.start);
-        Self { since: mapping.since, object: Some(mapping.object), bias }
-    }
-
     fn is_like(&self, other: &Self) -> bool {
         self.object == other.object && self.bias == other.bias
     }
@@ -274,17 +253,6 @@ mod tests {
         assert_eq!(object(0x1700, 99), Some(1));
         assert_eq!(object(0x2700, 5), Some(2));
         assert_eq!(object(0x1900, 5), Some(1));
-    }
-
-    #[test]
-    fn what_is_read_does_not_hide_what_was_told() {
-        let mut space = space(&[mapping(0x1000..0x2000, 0, 1, 10)]);
-        space.add_where_unknown(&mapping(0x1000..0x3000, 0, 2, 20));
-        assert_eq!(space.find_return_address(0x1801, Timestamp(30)), Some((ObjectId(1), 0x801)));
-        assert_eq!(space.find_return_address(0x2801, Timestamp(30)), Some((ObjectId(2), 0x1801)));
-        space.clear(Timestamp(40));
-        space.add_where_unknown(&mapping(0x1000..0x2000, 0, 3, 50));
-        assert_eq!(space.find_return_address(0x1801, Timestamp(60)), Some((ObjectId(3), 0x801)));
     }
 
     #[test]
