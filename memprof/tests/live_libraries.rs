@@ -132,6 +132,8 @@ fn assert_exact(program: &Program, process: &ProcessReport<'_>, libraries: u64, 
     let stacks = process.stacks();
     let of_library: BTreeMap<_, _> = stacks.iter().map(|stack| (names(stack)[0].clone(), stack)).collect();
     let found: Vec<_> = stacks.iter().map(|stack| (names(stack), stack.outstanding())).collect();
+    let odd: Vec<_> = found.iter().filter(|(_, outstanding)| outstanding.1 != visits).collect();
+    assert!(odd.is_empty(), "{odd:?}");
     assert_eq!((stacks.len() as u64, of_library.len() as u64), (libraries, libraries), "{found:?}");
     for number in 0..libraries {
         let stack = of_library[&format!("allocate{number}")];
@@ -162,7 +164,7 @@ fn many_libraries_that_are_opened_together_again_and_again_are_told_apart() {
 }
 
 #[test]
-#[ignore = "the unwinder learns of other code at an address a moment after it was mapped, and misnames stacks until then"]
+#[ignore = "a stack in some hundred goes to another library: what is taken for mapped races with what is mapped"]
 fn many_libraries_one_after_the_other_at_one_address_are_told_apart() {
     let program = guest(60);
     let run = run(&program, "alone", 60, 5);

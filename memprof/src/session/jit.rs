@@ -50,13 +50,15 @@ impl JitNames {
     /// Reads what there is to read of stacks that are new. Of a process that `is_alive` the file is opened as soon as it has
     /// such code: it may be gone before there are such stacks.
     pub(super) fn update(&mut self, pid: u32, is_alive: bool, now: Timestamp) {
-        if is_alive && (self.has_new_code || self.has_new_stacks) {
+        let must_open = std::mem::take(&mut self.has_new_code) && !self.is_over && !self.file.is_open();
+        let must_read = std::mem::take(&mut self.has_new_stacks);
+        if is_alive && (must_open || must_read) {
             self.file.locate(pid);
         }
-        if std::mem::take(&mut self.has_new_code) && !self.is_over {
+        if must_open {
             self.file.open();
         }
-        if std::mem::take(&mut self.has_new_stacks) {
+        if must_read {
             self.read(now);
         }
     }

@@ -13,8 +13,9 @@ use std::{
 use super::{ObjectTable, TargetError, read_mappings};
 use crate::model::{Mapping, ObjectId, Timestamp, address_for_lookup};
 
-/// How many mappings of one place are remembered.
-const MOST_LAYERS: usize = 64;
+/// How many mappings of one place are remembered: more than there can be notices of before any is taken in, since the stacks of
+/// that time are looked up afterwards.
+const MOST_LAYERS: usize = 1 << 14;
 
 /// The executable mappings of one image, now and before.
 #[derive(Clone, Debug, Default)]
@@ -257,9 +258,10 @@ mod tests {
     #[test]
     fn mapping_the_same_place_for_ever_does_not_grow() {
         let mut space = AddressSpace::default();
-        (0..1000).for_each(|since| space.add(&mapping(0x1000..0x2000, 0x40, since as u32 % 3, since)));
+        let times = 3 * MOST_LAYERS as u64;
+        (0..times).for_each(|since| space.add(&mapping(0x1000..0x2000, 0x40, since as u32 % 3, since)));
         assert!(space.pieces.values().all(|piece| piece.layers.len() <= MOST_LAYERS));
-        assert_eq!(space.find_return_address(0x1001, Timestamp(990)), Some((ObjectId(0), 0x41)));
+        assert_eq!(space.find_return_address(0x1001, Timestamp(times - 9)), Some((ObjectId(0), 0x41)));
     }
 
     #[test]

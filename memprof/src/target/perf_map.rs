@@ -23,11 +23,12 @@ const MOST_READINGS: usize = 64;
 /// Memory is used again for other functions. A line holds from where it stands on, and later ones override it; but when a line was
 /// written is not known, only when it was read. So the lines of each *reading* stay together, and a stack is named by what
 /// stood in the file at the first reading after it was seen.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct PerfMap {
     /// Oldest first.
     readings: Vec<Reading>,
     functions: usize,
+    most_functions: usize,
 }
 
 #[derive(Debug)]
@@ -36,13 +37,24 @@ struct Reading {
     functions: RangeMap<u64, Arc<str>>,
 }
 
+impl Default for PerfMap {
+    fn default() -> Self {
+        Self::with_room_for(MOST_FUNCTIONS)
+    }
+}
+
 impl PerfMap {
+    /// An empty one, which will keep so many functions.
+    pub fn with_room_for(most_functions: usize) -> Self {
+        Self { readings: Vec::new(), functions: 0, most_functions }
+    }
+
     /// Adds what was read at a time, which is not before that of the last reading. Returns whether there was room for
     /// all of it.
     pub fn add(&mut self, at: Timestamp, bytes: &[u8]) -> bool {
         let mut reading = Reading { at, functions: RangeMap::new() };
         for (addresses, name) in functions(bytes) {
-            if self.functions == MOST_FUNCTIONS {
+            if self.functions == self.most_functions {
                 break;
             }
             if !self.says_already(&reading, &addresses, &name) {
@@ -54,7 +66,7 @@ impl PerfMap {
             self.readings.push(reading);
             self.merge_oldest();
         }
-        self.functions < MOST_FUNCTIONS
+        self.functions < self.most_functions
     }
 
     /// The name of the function that a return address lies in, if a stack that was first seen `at` that time has it.
@@ -171,14 +183,15 @@ mod tests {
 
     #[test]
     fn there_is_an_end_to_what_is_kept() {
+        const MOST: usize = 1000;
         let mut lines = String::new();
-        for function in 0..=MOST_FUNCTIONS {
+        for function in 0..=MOST {
             // Nested, the worst there is.
-            let _ = writeln!(lines, "{function:x} {:x} f{function}", 4 * MOST_FUNCTIONS - 2 * function);
+            let _ = writeln!(lines, "{function:x} {:x} f{function}", 4 * MOST - 2 * function);
         }
-        let mut map = PerfMap::default();
+        let mut map = PerfMap::with_room_for(MOST);
         assert!(!map.add(Timestamp(1), lines.as_bytes()));
-        assert_eq!(map.functions, MOST_FUNCTIONS);
+        assert_eq!(map.functions, MOST);
         assert!(!map.add(Timestamp(2), b"1000 10 more\n"));
     }
 

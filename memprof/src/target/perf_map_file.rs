@@ -73,6 +73,11 @@ impl PerfMapFile {
         }
     }
 
+    /// Whether the file was there and is open.
+    pub fn is_open(&self) -> bool {
+        self.open.is_some()
+    }
+
     /// Opens the file, if there is one by now, and none is open or another one. Once open, it can be read when the
     /// process has deleted it. Returns whether it was opened.
     pub fn open(&mut self) -> bool {
