@@ -25,6 +25,11 @@ pub struct KernelOffsets {
     pub store_last: u32,
     /// `vm_area_struct.vm_file`
     pub area_file: u32,
+    /// `vm_area_struct.vm_flags`
+    pub area_flags: u32,
 }
 
-const _: () = assert!(size_of::<KernelOffsets>() == 40);
+/// `VM_EXEC` in `vm_flags` (include/linux/mm.h).
+pub const VM_EXEC: u64 = 4;
+
+const _: () = assert!(size_of::<KernelOffsets>() == 44);

@@ -16,6 +16,7 @@ static KERNEL_OFFSETS: KernelOffsets = KernelOffsets {
     store_index: 0,
     store_last: 0,
     area_file: 0,
+    area_flags: 0,
 };
 
 /// Where fields are.

@@ -1,14 +1,19 @@
-//! Code that is unmapped, or mapped over. Userspace hears of new code a moment late, and of what is unmapped not at all; until it
-//! has told the unwinder, rules and names of the old code must not be taken for those of the new.
+//! Changes of what code is mapped where. Userspace hears of new code a moment late, and of what is unmapped not at all; until it has
+//! told the unwinder, rules and names of old code must not be taken for those of what is there now.
 //!
 //! Since Linux 6.1 what a process has mapped is kept in a maple tree, and the tracepoint `ma_write` (include/trace/events/maple_tree.h)
 //! tells of each store to one, before it is made and with the tree locked. So whoever reads the count of changes first, and
-//! what is mapped then, knows of all that were counted.
+//! what is mapped then, knows of all that were counted. Counted is
+//!
+//! - what touches code that the unwinder has been told of,
+//! - new code of a file: userspace may be about to tell of what it replaces.
+//!
+//! Code that is made at run time comes and goes, and is unwound without rows, wherever it is: it is not counted.
 
 use core::intrinsics::{AtomicOrdering, atomic_xadd};
 
 use aya_ebpf::{helpers::bpf_get_current_pid_tgid, programs::RawTracePointContext};
-use memprof_common::tables::{MappedCode, Space};
+use memprof_common::{kernel_structs::VM_EXEC, tables::Space};
 
 use crate::{
     kernel_structs::{offsets, word},
@@ -27,18 +32,20 @@ pub fn stored(ctx: &RawTracePointContext) {
     let (store, area) = (ctx.arg::<u64>(1), ctx.arg::<u64>(3));
     let (first, last) = (word(store, offsets.store_index), word(store, offsets.store_last));
     let is_of_file = area != 0 && word(area, offsets.area_file) != 0;
-    // If the last one that begins there ends before it, so do the others.
-    if last_mapping_below(target, last.wrapping_add(1)).is_some_and(|code| is_replaced(code, first, is_of_file))
+    let is_new_code = is_of_file && word(area, offsets.area_flags) & VM_EXEC != 0;
+    if (is_new_code || touches_code(target, first, last, is_of_file))
         && let Some(space) = SPACES.get_ptr_mut(target)
     {
         note_change(space);
     }
 }
 
-/// Code that is made at run time comes and goes, and is unwound without rows, wherever it is.
+/// Whether the unwinder has been told of code between these addresses. If the last mapping that begins there ends before, so do
+/// the others.
 #[inline(always)]
-fn is_replaced(code: &MappedCode, first: u64, is_of_file: bool) -> bool {
-    code.end > first && (is_of_file || code.is_of_file != 0)
+fn touches_code(target: u32, first: u64, last: u64, by_file: bool) -> bool {
+    last_mapping_below(target, last.wrapping_add(1))
+        .is_some_and(|code| code.end > first && (by_file || code.is_of_file != 0))
 }
 
 /// Makes void what userspace has told of a space, until it has looked at what is mapped since.

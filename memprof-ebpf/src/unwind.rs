@@ -289,12 +289,12 @@ fn step_by_frame_pointer(cursor: Cursor) -> bool {
     if mode == unwind_mode::TABLES {
         return cursor.end(ended::NO_ROWS);
     }
+    if mode == unwind_mode::AUTO {
+        cursor.flag(ended::BY_FRAME_POINTER);
+    }
     let bp = cursor.registers().bp;
     if bp == 0 {
         return false;
-    }
-    if mode == unwind_mode::AUTO {
-        cursor.flag(ended::BY_FRAME_POINTER);
     }
     go_to(cursor, bp.wrapping_add(16), bp, ended::NO_ROWS)
 }

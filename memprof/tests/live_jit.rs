@@ -340,7 +340,6 @@ fn lines_that_make_no_sense_are_passed_over() {
 }
 
 #[test]
-#[ignore = "the unwinder takes a zero in rbp for the outermost frame, also in code without tables, and raises no doubt"]
 fn where_compiled_code_keeps_no_frame_pointer_the_stack_says_so() {
     let program = compiler();
     let mut compiler = Compiler::start(program.path(), &["compile 31", "name 31 without"]);

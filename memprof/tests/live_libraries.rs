@@ -164,7 +164,6 @@ fn many_libraries_that_are_opened_together_again_and_again_are_told_apart() {
 }
 
 #[test]
-#[ignore = "a stack in some hundred goes to another library: what is taken for mapped races with what is mapped"]
 fn many_libraries_one_after_the_other_at_one_address_are_told_apart() {
     let program = guest(60);
     let run = run(&program, "alone", 60, 5);

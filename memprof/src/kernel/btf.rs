@@ -41,6 +41,7 @@ fn offsets_in(btf: &Btf<'_>) -> KernelOffsets {
         ("ma_state", "index", &mut offsets.store_index),
         ("ma_state", "last", &mut offsets.store_last),
         ("vm_area_struct", "vm_file", &mut offsets.area_file),
+        ("vm_area_struct", "vm_flags", &mut offsets.area_flags),
     ];
     offsets.has_stores = u32::from(btf.find_all(of_stores));
     offsets
@@ -160,6 +161,7 @@ fn word(bytes: &[u8], place: usize) -> Option<u32> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a failed step is a failed test")]
 mod tests {
     use super::*;
 

@@ -36,6 +36,8 @@ struct Piece {
 #[derive(Clone, Copy, Debug)]
 struct Layer {
     since: Timestamp,
+    /// Of nothing: when reading began, at some moment between which and `since` nothing was there.
+    read_from: Timestamp,
     /// `None` where nothing is mapped any more.
     object: Option<ObjectId>,
     /// Offset in the file minus address, modulo 2⁶⁴: the same for all of a mapping, however it is cut.
@@ -65,6 +67,7 @@ impl AddressSpace {
         }
         let layer = Layer {
             since: mapping.since,
+            read_from: mapping.since,
             object: Some(mapping.object),
             bias: mapping.offset_in_file.wrapping_sub(start),
         };
@@ -95,8 +98,31 @@ impl AddressSpace {
         }
     }
 
-    /// What is not in these ranges is not mapped any more. They are what was mapped at some moment after `time`.
-    pub fn retain(&mut self, mapped: impl IntoIterator<Item = Range<u64>>, time: Timestamp) {
+    /// Adds a mapping that was read, not told of, where nothing else is known to be mapped at its time.
+    pub fn fill(&mut self, mapping: &Mapping) {
+        let Range { start, end } = mapping.addresses;
+        let is_bare = |piece: &Piece| {
+            let newer = piece.layers.partition_point(|layer| layer.since <= mapping.since);
+            newer == piece.layers.len() && piece.layers.last().is_none_or(|layer| layer.object.is_none())
+        };
+        let mut bare = Vec::new();
+        let mut covered = start;
+        for (&piece_start, piece) in self.pieces.range(..end).filter(|(_, piece)| piece.end > start) {
+            bare.push(covered..piece_start.max(covered));
+            covered = piece.end.max(covered);
+            if is_bare(piece) {
+                bare.push(piece_start.max(start)..piece.end.min(end));
+            }
+        }
+        bare.push(covered..end.max(covered));
+        for addresses in bare {
+            let offset_in_file = mapping.offset_in_file.wrapping_add(addresses.start.wrapping_sub(start));
+            self.add(&Mapping { addresses, offset_in_file, ..mapping.clone() });
+        }
+    }
+
+    /// What is not in these ranges is not mapped any more. They are what was mapped at some moment `during` reading them.
+    pub fn retain(&mut self, mapped: impl IntoIterator<Item = Range<u64>>, during: Range<Timestamp>) {
         let mut mapped: Vec<_> = mapped.into_iter().collect();
         mapped.sort_by_key(|range| range.start);
         for range in &mapped {
@@ -108,7 +134,7 @@ impl AddressSpace {
             index > 0 && start < mapped[index - 1].end
         };
         for (_, piece) in self.pieces.iter_mut().filter(|(start, _)| !is_mapped(**start)) {
-            piece.end_at(time);
+            piece.end(during.clone());
         }
     }
 
@@ -177,6 +203,7 @@ impl AddressSpace {
 
 impl Piece {
     fn add(&mut self, layer: Layer) {
+        self.layers.retain(|known| known.object.is_some() || !(known.read_from..=known.since).contains(&layer.since));
         let index = self.layers.partition_point(|older| older.since <= layer.since);
         self.layers.insert(index, layer);
         if self.layers.len() > MOST_LAYERS {
@@ -184,11 +211,13 @@ impl Piece {
         }
     }
 
-    /// Puts a layer of nothing on those of that time.
-    fn end_at(&mut self, time: Timestamp) {
-        let newer = self.layers.partition_point(|layer| layer.since <= time);
-        if newer > 0 && self.layers[newer - 1].object.is_some() {
-            self.add(Layer { since: time, object: None, bias: 0 });
+    /// Puts a layer of nothing on what was there before that was read. Nobody runs code between its being unmapped and then, so the
+    /// end of that time does; and what was mapped meanwhile came after it was read.
+    fn end(&mut self, during: Range<Timestamp>) {
+        let older = self.layers.partition_point(|layer| layer.since < during.start);
+        let has_newer = older < self.layers.len();
+        if !has_newer && self.layers.last().is_some_and(|layer| layer.object.is_some()) {
+            self.add(Layer { since: during.end, read_from: during.start, object: None, bias: 0 });
         }
     }
 
@@ -286,7 +315,7 @@ mod tests {
     #[test]
     fn what_was_unmapped_is_not_there_until_it_is_mapped_again() {
         let mut space = space(&[mapping(0x1000..0x3000, 0, 1, 0), mapping(0x5000..0x6000, 0, 2, 0)]);
-        space.retain([0x0..0x10, 0x2000..0x2800], Timestamp(10));
+        space.retain([0x0..0x10, 0x2000..0x2800], Timestamp(8)..Timestamp(10));
         space.add(&mapping(0x1000..0x1800, 0, 3, 20));
         let object = |address, at| space.find_return_address(address, Timestamp(at)).map(|(object, _)| object.0);
         assert_eq!([object(0x1100, 5), object(0x1100, 15), object(0x1100, 25)], [Some(1), None, Some(3)]);
@@ -295,6 +324,32 @@ mod tests {
             space.current().into_iter().map(|mapping| (mapping.addresses, mapping.object.0)).collect();
         assert_eq!(current, [(0x1000..0x1800, 3), (0x2000..0x2800, 1)]);
         assert_eq!(space.objects(), [1, 2, 3].map(ObjectId));
+    }
+
+    #[test]
+    fn what_was_mapped_while_it_was_read_that_nothing_is_there_came_after() {
+        let object = |space: &AddressSpace, at| space.find_return_address(0x1100, Timestamp(at)).map(|(id, _)| id.0);
+        let mut told_later = space(&[mapping(0x1000..0x2000, 0, 1, 0)]);
+        told_later.retain([], Timestamp(10)..Timestamp(20));
+        assert_eq!([19, 20].map(|at| object(&told_later, at)), [Some(1), None]);
+        let next = mapping(0x1000..0x2000, 0, 2, 15);
+        told_later.add(&next);
+        let mut told_before = space(&[mapping(0x1000..0x2000, 0, 1, 0), next]);
+        told_before.retain([], Timestamp(10)..Timestamp(20));
+        for space in [told_later, told_before] {
+            assert_eq!([14, 15, 25].map(|at| object(&space, at)), [Some(1), Some(2), Some(2)]);
+        }
+    }
+
+    #[test]
+    fn what_is_read_fills_only_where_nothing_is_known() {
+        let mut space = space(&[mapping(0x1000..0x2000, 0, 1, 0)]);
+        space.fill(&mapping(0x1800..0x2800, 0, 2, 10));
+        space.retain([], Timestamp(20)..Timestamp(20));
+        space.fill(&mapping(0x1000..0x1100, 0, 3, 30));
+        let object = |address, at| space.find_return_address(address, Timestamp(at)).map(|(object, _)| object.0);
+        assert_eq!([object(0x1900, 15), object(0x2100, 15), object(0x2100, 25)], [Some(1), Some(2), None]);
+        assert_eq!([object(0x1080, 25), object(0x1080, 35), object(0x1180, 35)], [None, Some(3), None]);
     }
 
     proptest! {

@@ -52,10 +52,10 @@ impl Recorder {
             process.changes = self.kernel.code_changes(process.target);
             process.note_new_code();
             self.has_unmapped_code = true;
-            let time = now();
+            let start = now();
             // An error means that it is gone, and runs no code any more.
-            if let Ok(mapped) = target::read_mappings(process.pid, time) {
-                process.space.retain(mapped.into_iter().map(|event| event.addresses), time);
+            if let Ok(mapped) = target::read_mappings(process.pid, start) {
+                process.space.retain(mapped.into_iter().map(|event| event.addresses), start..now());
             }
         }
     }
@@ -79,7 +79,7 @@ impl Recorder {
                 continue;
             }
             for event in target::read_mappings(process.pid, now()).unwrap_or_default() {
-                process.space.add(&self.objects.map(&event));
+                process.space.fill(&self.objects.map(&event));
             }
             process.note_new_code();
         }
