@@ -7,6 +7,7 @@
 //! heap. A *target* is what the probes of one process are attached as; its current image is `TARGETS[target]`.
 #![no_std]
 
+pub mod kernel_structs;
 pub mod tables;
 pub mod unwind;
 
@@ -347,5 +348,7 @@ mod pod {
     }
     // SAFETY: an integer, transparently.
     unsafe impl aya::Pod for super::unwind::Row {}
+    // SAFETY: `repr(C)`, integers only, without padding.
+    unsafe impl aya::Pod for super::kernel_structs::KernelOffsets {}
     plain_old_data!(Binding, Site, Tracked, NurseryKey, NurseryEntry, StackTotals, ImageTotals);
 }

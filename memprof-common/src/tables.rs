@@ -22,6 +22,11 @@ pub struct Space {
     /// at an `execve`: what is cached of the old one, and the names of its stacks, are void then. Odd numbers are given
     /// by the programs, at an `execve`, even ones by userspace.
     pub generation: u64,
+    /// How often code was unmapped or mapped over; counted by the programs.
+    pub changes: u64,
+    /// The `changes` that `mappings` takes into account; written by userspace, last. While the two differ, what `mappings` says
+    /// may be void.
+    pub changes_known: u64,
 }
 
 /// See [`Space::generation`]. With an address of 47 bits it makes a word.
@@ -105,8 +110,8 @@ pub struct MappedCode {
     pub rows_count: u32,
     /// The object, see [`FrameWord`].
     pub object: u32,
-    /// Zero.
-    pub reserved: u32,
+    /// 1 if it is a file's; what is made at run time may change without notice, and makes nothing void.
+    pub is_of_file: u32,
 }
 
 /// A frame, wherever it was mapped: an object and an offset in its file, or an address in no known mapping.
@@ -175,7 +180,7 @@ pub mod ended {
 }
 
 const _: () = {
-    assert!(size_of::<Space>() == 24);
+    assert!(size_of::<Space>() == 40);
     assert!(size_of::<CachedRule>() == 16);
     assert!(size_of::<MappedCode>() == 40);
 };

@@ -70,6 +70,9 @@ pub mod kind {
     pub const SIGNAL: u32 = 6;
     /// The outermost frame of a thread.
     pub const STOP: u32 = 7;
+    /// The kernel's trampoline, in the place of a return address that a return probe has replaced. In no table: the programs
+    /// know it.
+    pub const TRAMPOLINE: u32 = 8;
 }
 
 /// Value of [`Rule::rbp`]: the caller's `rbp` is at the address that `rbp` holds.
@@ -101,6 +104,8 @@ pub struct Rule(pub u32);
 impl Rule {
     /// No information.
     pub const NONE: Self = Self(kind::NONE << (CFA_BITS + RBP_BITS));
+    /// In no known mapping, and perhaps the trampoline; with the lowest bit set, in one without rows.
+    pub const TRAMPOLINE: Self = Self(kind::TRAMPOLINE << (CFA_BITS + RBP_BITS));
     /// No caller.
     pub const STOP: Self = Self(kind::STOP << (CFA_BITS + RBP_BITS));
 

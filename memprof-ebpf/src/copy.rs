@@ -7,7 +7,7 @@ use aya_ebpf::{
 };
 use memprof_common::{Call, Header, STACK_COPY_BYTES, StackCopyRecord, UNKNOWN_STACK, kind};
 
-use crate::{maps::COPIES, records, stack::mix, totals};
+use crate::{maps::COPIES, records, return_probes::restore_return_addresses, stack::mix, totals};
 
 const PAGE: u64 = 4096;
 
@@ -15,29 +15,35 @@ const PAGE: u64 = 4096;
 /// the caller has claimed.
 #[inline(always)]
 pub fn keep(ctx: &RetProbeContext, slot: u32, call: &Call) -> u64 {
-    let image = call.image;
-    // SAFETY: the helper has no preconditions.
-    let time = unsafe { bpf_ktime_get_ns() };
-    // SAFETY: the element is this CPU's, and the slot's owner alone uses it; the registers are the kernel's.
-    let Some((record, registers)) = COPIES.get_ptr_mut(slot).map(|record| unsafe { (&mut *record, &*ctx.regs) }) else {
+    let Some(record) = COPIES.get_ptr_mut(slot) else { return UNKNOWN_STACK };
+    // SAFETY: the element is this CPU's, and the slot's owner alone uses it. The reference ends here, since
+    // `restore_return_addresses` finds the record by itself.
+    if fill(ctx, unsafe { &mut *record }, slot, call) == 0 {
+        totals::count(call.image, |totals| &raw mut totals.stacks_unreadable);
         return UNKNOWN_STACK;
-    };
-    record.header = Header { kind: kind::STACK_COPY, image, time };
-    // SAFETY: the helper has no preconditions.
-    record.stack = mix(time ^ u64::from(unsafe { bpf_get_smp_processor_id() }) << 48 ^ u64::from(slot) << 60) | 1;
+    }
+    restore_return_addresses(slot);
+    // SAFETY: see above.
+    let record = unsafe { &mut *record };
+    if !records::stack_copy(record) {
+        totals::count(call.image, |totals| &raw mut totals.stacks_ring_full);
+        return UNKNOWN_STACK;
+    }
+    record.stack
+}
+
+/// Returns the number of bytes copied.
+#[inline(always)]
+fn fill(ctx: &RetProbeContext, record: &mut StackCopyRecord, slot: u32, call: &Call) -> u64 {
+    // SAFETY: the helpers have no preconditions; the registers are the kernel's.
+    let (time, cpu, registers) = unsafe { (bpf_ktime_get_ns(), bpf_get_smp_processor_id(), &*ctx.regs) };
+    record.header = Header { kind: kind::STACK_COPY, image: call.image, time };
+    record.stack = mix(time ^ u64::from(cpu) << 48 ^ u64::from(slot) << 60) | 1;
     record.ip = registers.rip;
     record.sp = registers.rsp;
     record.bp = registers.rbp;
     record.bytes = copy(record, registers.rsp);
-    if record.bytes == 0 {
-        totals::count(image, |totals| &raw mut totals.stacks_unreadable);
-        return UNKNOWN_STACK;
-    }
-    if !records::stack_copy(record) {
-        totals::count(image, |totals| &raw mut totals.stacks_ring_full);
-        return UNKNOWN_STACK;
-    }
-    record.stack
+    record.bytes
 }
 
 /// Copies the stack from `start` on, page by page as far as it is there, and returns the number of bytes.

@@ -10,13 +10,12 @@ use aya_ebpf::{
 };
 use aya_log_ebpf::{debug, warn};
 use memprof_common::{
-    ExecRecord, Header, IMAGE_FROM_EXEC, ImageTotals, ProbedThreadExitRecord, Tracked, kind,
-    tables::{GENERATION_BITS, Space},
+    ExecRecord, Header, IMAGE_FROM_EXEC, ImageTotals, ProbedThreadExitRecord, Tracked, kind, tables::GENERATION_BITS,
 };
 
 use crate::{
     maps::{BINDINGS, EXECS, IN_FLIGHT, SPACES, TARGETS, TOTALS, TRACKED},
-    records,
+    records, replaced_code,
 };
 
 /// `sched_process_exec(task, old_pid, bprm)`: the old image is over, a new one begins.
@@ -66,8 +65,13 @@ fn begin_image(ctx: &RawTracePointContext, target: u32, by_other_thread: bool) {
 fn clear_space(target: u32, number: u32) {
     let Some(space) = SPACES.get_ptr_mut(target) else { return };
     let generation = (u64::from(number) << 1 | 1) & ((1 << GENERATION_BITS) - 1);
+    replaced_code::note_change(space);
     // SAFETY: a map value, valid while the program runs; the process has no other thread.
-    unsafe { *space = Space { mappings: 0, stack_end: 0, generation } };
+    unsafe {
+        (&raw mut (*space).mappings).write_volatile(0);
+        (&raw mut (*space).stack_end).write_volatile(0);
+        (&raw mut (*space).generation).write_volatile(generation);
+    }
 }
 
 /// `sched_process_exit(task)`: the thread is in no call any more.

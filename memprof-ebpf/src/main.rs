@@ -12,10 +12,13 @@
 mod arch;
 mod copy;
 mod in_flight;
+mod kernel_structs;
 mod lifecycle;
 mod maps;
 mod nursery;
 mod records;
+mod replaced_code;
+mod return_probes;
 mod stack;
 mod totals;
 mod unwind;
@@ -138,6 +141,13 @@ pub fn process_exec(ctx: RawTracePointContext) -> i32 {
 #[raw_tracepoint(tracepoint = "sched_process_exit")]
 pub fn thread_exit(ctx: RawTracePointContext) -> i32 {
     lifecycle::thread_exit(&ctx);
+    0
+}
+
+/// A process maps or unmaps something.
+#[raw_tracepoint(tracepoint = "ma_write")]
+pub fn mappings_change(ctx: RawTracePointContext) -> i32 {
+    replaced_code::stored(&ctx);
     0
 }
 

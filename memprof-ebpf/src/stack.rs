@@ -42,14 +42,14 @@ struct Claimed {
 
 #[inline(always)]
 fn capture_into(ctx: &RetProbeContext, claimed: Claimed, call: &Call) -> u64 {
-    start(ctx, claimed, call);
-    if unwind::unwind(claimed.slot) == 0 {
+    let is_known = start(ctx, claimed, call);
+    if is_known && unwind::unwind(claimed.slot) == 0 {
         totals::count(call.image, |totals| &raw mut totals.stacks_unreadable);
         return UNKNOWN_STACK;
     }
     // SAFETY: a map value, valid while the program runs.
     let (hash, ended) = unsafe { ((*claimed.scratch).walk.hash, (*claimed.scratch).walk.ended) };
-    if ended & ended::IN_UNKNOWN_CODE != 0 {
+    if !is_known || ended & ended::IN_UNKNOWN_CODE != 0 {
         return copy::keep(ctx, claimed.slot, call);
     }
     let stack = if hash == UNKNOWN_STACK { 1 } else { hash };
@@ -61,9 +61,10 @@ fn capture_into(ctx: &RetProbeContext, claimed: Claimed, call: &Call) -> u64 {
 }
 
 /// The registers of the caller, to which the function has just returned. The image and the generation of its mappings are
-/// part of the stack's name: equal addresses that mean other code are another stack.
+/// part of the stack's name: equal addresses that mean other code are another stack. `false` if what is known of its code may
+/// be void.
 #[inline(always)]
-fn start(ctx: &RetProbeContext, claimed: Claimed, call: &Call) {
+fn start(ctx: &RetProbeContext, claimed: Claimed, call: &Call) -> bool {
     // SAFETY: the kernel passes valid registers, and nobody else uses the walk yet.
     let (registers, walk) = unsafe { (&*ctx.regs, &mut (*claimed.scratch).walk) };
     walk.ip = registers.rip;
@@ -73,11 +74,21 @@ fn start(ctx: &RetProbeContext, claimed: Claimed, call: &Call) {
     walk.ended = ended::COMPLETE;
     walk.window_start = NO_WINDOW;
     walk.hash = mix(u64::from(call.image) + 1);
-    if let Some(space) = SPACES.get(walk.target) {
-        walk.hash = mix(walk.hash ^ space.generation);
-        walk.stack_end = space.stack_end;
-        walk.generation = space.generation;
-    }
+    let Some(space) = SPACES.get_ptr(walk.target) else { return true };
+    // In this order: who sees the last change taken into account sees the generation that it has begun.
+    // SAFETY: a map value, valid while the program runs; words that are written as such.
+    let (known, changes, generation, stack_end) = unsafe {
+        (
+            core::ptr::read_volatile(&raw const (*space).changes_known),
+            core::ptr::read_volatile(&raw const (*space).changes),
+            core::ptr::read_volatile(&raw const (*space).generation),
+            core::ptr::read_volatile(&raw const (*space).stack_end),
+        )
+    };
+    walk.hash = mix(walk.hash ^ generation);
+    walk.stack_end = stack_end;
+    walk.generation = generation;
+    known == changes
 }
 
 /// No address is near it.

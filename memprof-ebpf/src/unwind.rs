@@ -19,7 +19,9 @@ use memprof_common::{
 };
 
 use crate::{
+    arch,
     maps::{CACHE, MAPPINGS, ROWS, SPACES, Walk},
+    return_probes::original_return_address,
     stack::{NO_WINDOW, mix, walk_in},
 };
 
@@ -163,9 +165,9 @@ pub extern "C" fn unwind(slot: u32) -> u32 {
             hash = mix(hash ^ registers.ip);
             let rule = rule_at(cursor, target, generation, registers.ip.wrapping_sub(1));
             let goes_on = if is_common(rule) {
-                step(cursor, rule, &mut registers)
+                step(cursor, rule, depth, &mut registers)
             } else {
-                uncommon_step(cursor, rule, &mut registers)
+                uncommon_step(cursor, rule, depth, &mut registers)
             };
             if !goes_on {
                 break 'walk;
@@ -187,9 +189,9 @@ fn is_common(rule: Rule) -> bool {
     rule.kind().wrapping_sub(kind::RSP) <= 1 && rule.rbp() != RBP_AT_RBP && rule.rbp() != RBP_LOST
 }
 
-/// Goes to the caller by a common rule; `false` at the end, with the reason in the walk.
+/// Goes from the last of `depth` frames to its caller by a common rule; `false` at the end, with the reason in the walk.
 #[inline(always)]
-fn step(cursor: Cursor, rule: Rule, registers: &mut Registers) -> bool {
+fn step(cursor: Cursor, rule: Rule, depth: u64, registers: &mut Registers) -> bool {
     let base = if rule.kind() == kind::RSP { registers.sp } else { registers.bp };
     let cfa = base.wrapping_add(bytes(rule.cfa()));
     if !is_plausible(cfa, registers.sp) {
@@ -203,7 +205,7 @@ fn step(cursor: Cursor, rule: Rule, registers: &mut Registers) -> bool {
         return cursor.end(ended::UNREADABLE);
     }
     if !cursor.has(ip_place) {
-        return uncommon_step(cursor, rule, registers);
+        return uncommon_step(cursor, rule, depth, registers);
     }
     let bp = cursor.word(bp_place);
     *registers = Registers { ip: cursor.word(ip_place), sp: cfa, bp: if words == 0 { registers.bp } else { bp } };
@@ -211,8 +213,10 @@ fn step(cursor: Cursor, rule: Rule, registers: &mut Registers) -> bool {
 }
 
 #[inline(always)]
-fn uncommon_step(cursor: Cursor, rule: Rule, registers: &mut Registers) -> bool {
+fn uncommon_step(cursor: Cursor, rule: Rule, depth: u64, registers: &mut Registers) -> bool {
     cursor.set_registers(*registers);
+    // SAFETY: a map value, valid while the program runs.
+    unsafe { (*cursor.walk).depth = depth };
     let goes_on = step_by_any_rule(cursor.slot, rule.0) != 0;
     *registers = cursor.registers();
     goes_on
@@ -224,6 +228,7 @@ fn uncommon_step(cursor: Cursor, rule: Rule, registers: &mut Registers) -> bool 
 pub extern "C" fn step_by_any_rule(slot: u32, rule: u32) -> u32 {
     let Some(cursor) = Cursor::at(slot) else { return 0 };
     let rule = Rule(rule);
+    let rule = if rule.kind() == kind::TRAMPOLINE { look_behind_trampoline(cursor, rule) } else { rule };
     let goes_on = match rule.kind() {
         kind::STOP => false,
         kind::SIGNAL => leave_signal_frame(cursor, rule),
@@ -231,6 +236,25 @@ pub extern "C" fn step_by_any_rule(slot: u32, rule: u32) -> u32 {
         _ => step_by_rule(cursor, rule),
     };
     u32::from(goes_on && cursor.registers().ip != 0)
+}
+
+/// Puts the return address itself into the trampoline's place, in the registers and among the frames, and returns its rule. What
+/// begins a page and has no rows looks like the trampoline, and stays as it is.
+#[inline(always)]
+fn look_behind_trampoline(cursor: Cursor, rule: Rule) -> Rule {
+    let registers = cursor.registers();
+    let ip = original_return_address(registers.sp.wrapping_sub(8));
+    // SAFETY: a map value, valid while the program runs.
+    let (target, depth) = unsafe { ((*cursor.walk).target, (*cursor.walk).depth) };
+    let found = if ip == 0 { (rule.0 as u64 & 1) << 32 } else { find_rule(target, ip.wrapping_sub(1)) };
+    if found & FOUND == 0 {
+        cursor.flag(ended::IN_UNKNOWN_CODE);
+    }
+    if ip != 0 {
+        cursor.set_registers(Registers { ip, ..registers });
+        cursor.push(depth.wrapping_sub(1), ip);
+    }
+    Rule(found as u32)
 }
 
 #[inline(always)]
@@ -357,6 +381,9 @@ fn rule_at(cursor: Cursor, target: u32, generation: u64, pc: u64) -> Rule {
         return Rule(value as u32);
     }
     let found = find_rule(target, pc);
+    if found as u32 == Rule::NONE.0 && arch::may_be_trampoline(pc.wrapping_add(1)) {
+        return Rule(Rule::TRAMPOLINE.0 | (found >> 32) as u32);
+    }
     if found & FOUND == 0 {
         cursor.flag(ended::IN_UNKNOWN_CODE);
         return Rule::NONE;
@@ -406,18 +433,24 @@ pub extern "C" fn find_rule(target: u32, pc: u64) -> u64 {
 /// The mapping of a target that contains an address.
 #[inline(always)]
 pub fn find_mapping(target: u32, address: u64) -> Option<&'static MappedCode> {
+    let mapping = last_mapping_below(target, address.wrapping_add(1))?;
+    if address < mapping.end { Some(mapping) } else { None }
+}
+
+/// The last mapping of a target that starts below an address.
+#[inline(always)]
+pub fn last_mapping_below(target: u32, address: u64) -> Option<&'static MappedCode> {
     let space = SPACES.get_ptr(target)?;
     // SAFETY: a map value; one word, read at once.
     let run = Run(unsafe { core::ptr::read_volatile(&raw const (*space).mappings) });
     let first = run.first();
     let (mut low, mut high) = (first, first + run.count());
-    // The last mapping that does not start above the address.
     for _ in 0..MAPPING_STEPS {
         if low >= high {
             break;
         }
         let middle = low + (high - low) / 2;
-        if MAPPINGS.get(middle)?.start <= address {
+        if MAPPINGS.get(middle)?.start < address {
             low = middle + 1;
         } else {
             high = middle;
@@ -426,6 +459,5 @@ pub fn find_mapping(target: u32, address: u64) -> Option<&'static MappedCode> {
     if low == first {
         return None;
     }
-    let mapping = MAPPINGS.get(low - 1)?;
-    if address < mapping.end { Some(mapping) } else { None }
+    MAPPINGS.get(low - 1)
 }

@@ -1,9 +1,14 @@
 //! Opening files that a stranger names: a profiled process chooses what lies at a path, so nothing but regular files is
 //! ever opened for reading. A FIFO would block the reader, a device might act on being opened.
 
-use std::{fs::File, io, path::Path};
+use std::{
+    fs::File,
+    io,
+    os::fd::{AsFd, OwnedFd},
+    path::Path,
+};
 
-use rustix::fs::{FileType, Mode, OFlags, fstat, open};
+use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, fstat, open, openat2};
 
 /// Opens the regular file at `path`, following symbolic links.
 ///
@@ -11,12 +16,25 @@ use rustix::fs::{FileType, Mode, OFlags, fstat, open};
 /// Those of `open(2)`, and [`io::ErrorKind::InvalidInput`] for anything that is not a regular file.
 pub fn open_regular(path: &Path) -> io::Result<File> {
     // `O_PATH` touches nothing but the name, and what was checked is then opened by descriptor: no race with a rename.
-    let place = open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
-    if FileType::from_raw_mode(fstat(&place)?.st_mode) != FileType::RegularFile {
+    open_place(&open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?)
+}
+
+/// Opens the regular file of that name in a directory. No link is followed, and no path leads out of the directory.
+///
+/// # Errors
+/// As [`open_regular`]; a symbolic link is no regular file.
+pub fn open_regular_in(directory: &impl AsFd, name: &str) -> io::Result<File> {
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let within = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
+    open_place(&openat2(directory, name, flags, Mode::empty(), within)?)
+}
+
+fn open_place(place: &OwnedFd) -> io::Result<File> {
+    if FileType::from_raw_mode(fstat(place)?.st_mode) != FileType::RegularFile {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
     }
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
-    Ok(open(descriptor_path(&place), flags, Mode::empty())?.into())
+    Ok(open(descriptor_path(place), flags, Mode::empty())?.into())
 }
 
 /// The path by which this process reaches an open file, whatever has become of its name.
@@ -49,6 +67,18 @@ mod tests {
         rustix::fs::mknodat(rustix::fs::CWD, &fifo, FileType::Fifo, Mode::RUSR, 0).unwrap();
         for path in [fifo.as_path(), Path::new("/dev/zero"), directory.path()] {
             assert_eq!(open_regular(path).unwrap_err().kind(), io::ErrorKind::InvalidInput, "{}", path.display());
+        }
+    }
+
+    #[test]
+    fn in_a_directory_nothing_but_its_own_files_is_opened() {
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::write(directory.path().join("file"), "content").unwrap();
+        std::os::unix::fs::symlink("file", directory.path().join("link")).unwrap();
+        let opened = File::open(directory.path()).unwrap();
+        assert!(open_regular_in(&opened, "file").is_ok());
+        for name in ["link", "../file", "/etc/passwd", ".", "absent"] {
+            assert!(open_regular_in(&opened, name).is_err(), "{name}");
         }
     }
 }

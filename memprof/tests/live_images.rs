@@ -338,7 +338,6 @@ fn libraries_that_were_closed_keep_their_names() {
 }
 
 #[test]
-#[ignore = "the unwinder learns of other code at an address a moment after it was mapped, and misnames stacks until then"]
 fn libraries_at_one_address_after_another_are_told_apart() {
     let run = run_with_libraries("alternating");
     assert_eq!(run.exact().outstanding_at("one.c:4"), (222, 2));

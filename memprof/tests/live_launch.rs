@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use support::{Attached, Report, memprof, signal, wait_until};
+use support::{Report, memprof, signal, start, wait_until};
 use tempfile::TempDir;
 
 /// Where the report goes while the command has standard output.
@@ -35,9 +35,10 @@ impl Folder {
         memprof
     }
 
+    /// The reports so far, without one that is being written.
     fn reports(&self) -> Vec<Report> {
         let text = fs::read_to_string(self.path().join("report")).unwrap();
-        text.lines().filter(|line| !line.is_empty()).map(Report::parse).collect()
+        text.split_inclusive('\n').filter_map(|line| line.strip_suffix('\n')).map(Report::parse).collect()
     }
 
     fn file(&self, name: &str, content: &str, mode: u32) -> PathBuf {
@@ -278,12 +279,11 @@ fn no_descriptor_of_memprofs_reaches_the_command() {
 
 #[test]
 fn reports_come_at_intervals_while_the_command_runs() {
-    let mut memprof = memprof();
-    memprof.args(["--format", "json", "--interval", "200ms", "--", "sh", "-c", "sleep 1; exit 4"]);
-    let mut memprof = Attached::start(&mut memprof);
+    let mut memprof = start(&["--interval", "200ms"], &["sh", "-c", "read line; exit 4"]);
     for _ in 0..2 {
         assert!(!memprof.next_report().process().exited());
     }
+    memprof.tell("");
     let run = memprof.wait();
     assert_eq!(run.status.code(), Some(4));
     assert!(run.last().process().exited());

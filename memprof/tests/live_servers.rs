@@ -89,21 +89,26 @@ fn blocks_of_1000(report: &Report) -> usize {
     allocations.filter(|allocation| allocation["size"] == 1000).count()
 }
 
+fn blocks_at_next_report(memprof: &mut Attached) -> usize {
+    let report = memprof.next_report();
+    assert_contract(&report.0);
+    assert_eq!(report.lost(), (0, 0, 0));
+    assert!(!report.process().exited());
+    blocks_of_1000(&report)
+}
+
 #[test]
 fn a_python_that_leaks_is_reported_block_by_block_at_each_interval() {
     let mut python = Worker::python(LEAK);
-    let mut memprof = attached(python.pid(), &["--interval", "300ms", "--count", "3", "--show-allocations"]);
-    for lines in 1..=3 {
+    let mut memprof = attached(python.pid(), &["--interval", "300ms", "--show-allocations"]);
+    for blocks in [2, 4, 6] {
         python.ask("");
         python.ask("");
-        let report = memprof.next_report();
-        assert_contract(&report.0);
-        assert_eq!(report.lost(), (0, 0, 0));
-        assert!(!report.process().exited());
-        // The first interval begins when the probes are in, and the lines take no time beside it.
-        assert_eq!(blocks_of_1000(&report), 2 * lines);
+        // Where the machine is slow, an interval ends before the lines do.
+        while blocks_at_next_report(&mut memprof) < blocks {}
+        assert_eq!(blocks_at_next_report(&mut memprof), blocks);
     }
-    assert_contracts(&memprof.wait());
+    assert_contracts(&memprof.interrupt());
     python.end();
 }
 
@@ -382,11 +387,12 @@ fn pythons_http_server_is_named() {
     assert_contract(&report.0);
     assert!(report.process().totals()[0] > 1000, "{:?}", report.process().totals());
     assert_eq!(report.lost(), (0, 0, 0));
+    // What Python keeps between requests. It may free all of it at its end.
+    assert!(report.process().stacks().iter().any(|stack| stack.functions().iter().any(Option::is_some)));
     signal(python.pid(), "INT");
     let run = memprof.wait();
     assert_contracts(&run);
     assert!(run.last().process().exited());
-    assert!(run.last().process().stacks().iter().any(|stack| stack.functions().iter().any(Option::is_some)));
 }
 
 #[test]

@@ -3,6 +3,9 @@
 
 mod support;
 
+use std::ffi::CString;
+
+use perf_event::{Builder, Counter, events::Software};
 use support::{ProcessReport, Program, Run, StackReport, Target, attach, launch};
 
 /// What this program leaks, it leaks below as many calls of `level` as its argument says, having read a line if there is
@@ -194,4 +197,100 @@ int main(void) {
     assert_eq!(truncated(&stack), None, "{names:?}");
     assert_eq!(names[..2], ["work", "run"]);
     assert!(names.len() <= 4 && !names.iter().any(|name| name == "main"), "{names:?}");
+}
+
+/// Another tool's return probe on a function of a program, in whoever runs it, for as long as the counters live.
+fn probe_returns(program: &Program, function: &str) -> Vec<Counter> {
+    let symbols = std::process::Command::new("nm").arg(program.path()).output().unwrap().stdout;
+    let symbols = String::from_utf8(symbols).unwrap();
+    let address = symbols.lines().find_map(|line| line.strip_suffix(&format!(" t {function}"))).unwrap();
+    // The linker puts the code of such a program at the address that is its offset in the file.
+    let offset = u64::from_str_radix(address, 16).unwrap();
+    let path = CString::new(program.path().as_os_str().as_encoded_bytes()).unwrap();
+    let kind = std::fs::read_to_string("/sys/bus/event_source/devices/uprobe/type").unwrap();
+    let on_cpu = |cpu| {
+        let mut builder = Builder::new(Software::DUMMY);
+        let attributes = builder.any_pid().one_cpu(cpu).enabled(true).attrs_mut();
+        attributes.type_ = kind.trim().parse().unwrap();
+        // perf_event_open(2): a return probe, at this offset in this file.
+        attributes.config = 1;
+        attributes.uprobe_path = path.as_ptr() as u64;
+        attributes.probe_offset = offset;
+        builder.build().unwrap()
+    };
+    (0..std::thread::available_parallelism().unwrap().get()).map(on_cpu).collect()
+}
+
+#[test]
+fn return_probes_of_others_are_looked_behind() {
+    let program = without_frame_pointers(DEEP, &["-fno-ipa-cp"]);
+    let mut probes = probe_returns(&program, "level");
+    // Probed when it runs already, its stacks are unwound by the programs; launched, as a copy.
+    let mut command = std::process::Command::new(program.path());
+    let pipe = std::process::Stdio::piped;
+    let mut target = Target::start(command.args(["20", "wait"]).stdin(pipe()).stdout(pipe()));
+    assert_eq!(target.hear(), "ready");
+    let mut memprof = attach(target.pid(), &[]);
+    memprof.ready();
+    target.tell("");
+    assert_whole(&memprof.wait(), 20);
+    assert_whole(&launch(&[], &[program.path().as_os_str(), "20".as_ref()]), 20);
+    let hits: u64 = probes.iter_mut().map(|probe| probe.read().unwrap()).sum();
+    assert_eq!(hits, 2 * 20);
+}
+
+#[test]
+fn sixty_four_threads_have_each_their_own_deep_stacks() {
+    let source = r#"
+#include <pthread.h>
+#include <stdint.h>
+#include <stdlib.h>
+#define BARRIER(value) __asm__ volatile ("" : "+r"(value) : : "memory")
+enum { THREADS = 64, BLOCKS = 100 };
+static pthread_barrier_t all;
+__attribute__((noinline)) static void *leaf(int thread) {
+    void *block = malloc(10000 + thread);
+    BARRIER(block);
+    return block;
+}
+__attribute__((noinline)) static void *level(int depth, int thread) {
+    volatile char padding[40];
+    padding[depth % 40] = 1;
+    void *block = depth > 1 ? level(depth - 1, thread) : leaf(thread);
+    BARRIER(block);
+    return block;
+}
+static void *run(void *argument) {
+    int thread = (intptr_t)argument;
+    pthread_barrier_wait(&all);
+    for (int i = 0; i < BLOCKS; i++) {
+        void *block = level(40 + thread, thread);
+        if (i % 2) free(block);
+    }
+    return argument;
+}
+int main(void) {
+    pthread_t threads[THREADS];
+    if (pthread_barrier_init(&all, NULL, THREADS)) return 1;
+    for (intptr_t i = 0; i < THREADS; i++) if (pthread_create(&threads[i], NULL, run, (void *)i)) return 1;
+    for (int i = 0; i < THREADS; i++) if (pthread_join(threads[i], NULL)) return 1;
+    return 0;
+}
+"#;
+    let program = without_frame_pointers(source, &["-fno-optimize-sibling-calls", "-fno-builtin"]);
+    let run = launch(&["--min-size", "10000B"], &[program.path()]);
+    let process = run.exact();
+    let mut stacks = process.stacks();
+    stacks.sort_by_key(|stack| stack.outstanding());
+    assert_eq!((stacks.len(), process.0["truncated_stacks"].as_u64()), (64, Some(0)));
+    for (thread, stack) in stacks.iter().enumerate() {
+        assert_eq!(stack.outstanding(), (50 * (10_000 + thread as u64), 50));
+        assert_eq!((stack.total_allocations(), truncated(stack)), (100, None));
+        let names: Vec<_> = stack.functions().into_iter().map(Option::unwrap_or_default).collect();
+        let levels = 40 + thread;
+        assert_eq!(names[0], "leaf");
+        assert!(names[1..=levels].iter().all(|name| name == "level"), "{names:?}");
+        assert_eq!(names[levels + 1], "run", "{names:?}");
+        assert!(names.len() <= levels + 4 && !names.iter().any(|name| name == "main"), "{names:?}");
+    }
 }

@@ -153,6 +153,19 @@ fn the_objects_of_a_command_are_those_that_it_maps_then() {
 }
 
 #[test]
+fn a_program_behind_a_symbolic_link_has_its_libraries() {
+    let directory = tempfile::tempdir().unwrap();
+    write(directory.path(), "b.c", "int b(void) { return 0; }");
+    write(directory.path(), "bin/a.c", "int b(void);\nint main(void) { return b(); }");
+    run(directory.path(), "gcc -shared -fPIC b.c -o libb.so");
+    run(directory.path(), "gcc bin/a.c -o bin/a -L. -lb -Wl,-rpath,$ORIGIN/..");
+    std::os::unix::fs::symlink("bin/a", directory.path().join("link")).unwrap();
+    let (table, plan) = launched(&directory.path().join("link"));
+    assert!(table.iter().any(|object| object.path.ends_with("libb.so")), "{table:?}");
+    assert!(!plan.sites.is_empty());
+}
+
+#[test]
 fn preloaded_libraries_count() {
     let directory = tempfile::tempdir().unwrap();
     write(directory.path(), "p.c", "void free(void *p) { (void)p; }\n");

@@ -10,7 +10,7 @@ use std::{
 
 use common::{Running, Seen, real, run, write};
 use memprof::{
-    model::{Frame, Object, ObjectId, ObjectKind, RawFrame, Source},
+    model::{Frame, Object, ObjectId, ObjectKind, ProfileFrame, RawFrame, Source},
     symbols::Symbolizer,
 };
 
@@ -360,7 +360,17 @@ fn damaged_files_cost_names_and_nothing_else() {
         });
         let frames =
             (0x1130..0x1210).step_by(16).map(|offset| RawFrame { address: offset, place: Some((ObjectId(0), offset)) });
-        let named = Symbolizer::default().name(frames.collect(), |_| Some(object.clone()));
+        let named = Symbolizer::default().name(frames, |_| Some(object.clone()));
         assert!(named.len() >= 14);
     }
+}
+
+#[test]
+fn what_the_process_told_of_its_code_is_its_name() {
+    let raw = RawFrame { address: 0x7f00_aa01, place: Some((ObjectId(3), 0x7f00_aa01)) };
+    let told = ProfileFrame { raw, jit_function: Some("LazyCompile:~leak a.js:3".into()) };
+    let named = Symbolizer::default().name([told, raw.into()], |_| None);
+    let jit =
+        Frame { function: Some("LazyCompile:~leak a.js:3".into()), module: Some("[JIT]".into()), ..named[1].clone() };
+    assert_eq!(named, [jit, Frame { address: raw.address, ..Frame::default() }]);
 }

@@ -7,6 +7,7 @@ mod layering;
 mod process;
 mod setup;
 mod test;
+mod vm;
 
 use std::process::ExitCode;
 
@@ -24,7 +25,9 @@ enum Task {
     Check,
     /// Rebuild the BPF object that memprof embeds
     Ebpf(ebpf::Arguments),
-    /// Install the packages that the tests, or with --ebpf the BPF build, need
+    /// Run live tests on Debian's other kernels, in QEMU
+    VmTest(vm::Arguments),
+    /// Install the packages that the tests, or with --ebpf the BPF build, or with --vm the other kernels, need
     Setup(setup::Arguments),
     /// Run a test executable, as root if it is a live one (cargo calls this)
     #[command(hide = true)]
@@ -37,6 +40,7 @@ fn main() -> ExitCode {
         Task::Test(arguments) => test::run(&arguments),
         Task::Check => check::run(),
         Task::Ebpf(arguments) => ebpf::run(&arguments),
+        Task::VmTest(arguments) => vm::run(&arguments),
         Task::Setup(arguments) => setup::run(&arguments),
         Task::RunTest(executable) => test::run_executable(&executable),
     };

@@ -11,6 +11,9 @@ pub(crate) struct Arguments {
     /// Also what `cargo xtask ebpf` needs: Debian's Rust for BPF, its LLVM, and bpf-linker
     #[arg(long)]
     ebpf: bool,
+    /// Also what `cargo xtask vm-test` needs: QEMU and busybox
+    #[arg(long)]
+    vm: bool,
 }
 
 /// A Debian package, and what shows elsewhere that it, or its like, is installed.
@@ -60,6 +63,10 @@ const FOR_EBPF: &[Package] = &[
     package("libzstd-dev", "/usr/include/zstd.h"),
 ];
 
+/// What boots other kernels. QEMU's package has virtiofsd in it, or depends on it.
+const FOR_VM: &[Package] =
+    &[package("qemu-system-x86", "qemu-system-x86_64"), package("busybox-static", "/bin/busybox")];
+
 /// Of bpf-linker, which cargo installs.
 const BPF_LINKER_VERSION: &str = "0.13.0";
 
@@ -72,12 +79,21 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         )?;
         install_bpf_linker()?;
     }
-    Ok(())
+    if arguments.vm { install(FOR_VM) } else { Ok(()) }
 }
 
 /// Installs what the tests need.
 pub(crate) fn install_for_tests() -> Result<()> {
     install(FOR_TESTS)
+}
+
+/// Installs what runs the tests on another kernel, which must be Debian's.
+pub(crate) fn install_for_vm() -> Result<()> {
+    if !is_debian() {
+        bail!("the kernels are Debian's packages: this needs Debian, or what derives from it");
+    }
+    install(FOR_TESTS)?;
+    install(FOR_VM)
 }
 
 fn install(packages: &[Package]) -> Result<()> {
@@ -111,14 +127,18 @@ fn is_debian() -> bool {
 
 fn install_with_apt(missing: &[&str]) -> Result<()> {
     if !apt_knows(missing) {
-        process::run(apt_get()?.arg("update"))?;
+        update_package_lists()?;
     }
     if install_known(missing).is_ok() {
         return Ok(());
     }
     // The lists can name versions that the mirror no longer has.
-    process::run(apt_get()?.arg("update"))?;
+    update_package_lists()?;
     install_known(missing)
+}
+
+fn update_package_lists() -> Result<()> {
+    process::run(apt_get()?.arg("update"))
 }
 
 fn install_known(packages: &[&str]) -> Result<()> {

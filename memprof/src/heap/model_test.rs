@@ -95,7 +95,7 @@ impl Model {
         Outstanding { bytes: self.live.values().map(|block| block.size).sum(), allocations: self.live.len() as u64 }
     }
 
-    fn select(&self, selection: &Selection, now: Timestamp) -> SelectedStacks {
+    fn select(&self, selection: &Selection, now: Timestamp) -> SelectedStacks<RawFrame> {
         let mut stacks: Vec<_> = (0..8).filter_map(|id| self.snapshot(StackId(id), selection, now)).collect();
         stacks.sort_by_key(|stack| stack.id);
         stacks.sort_by_key(|stack| Reverse(stack.outstanding.bytes));

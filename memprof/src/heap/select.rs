@@ -7,15 +7,13 @@
 use std::{cmp::Reverse, collections::HashMap, time::Duration};
 
 use super::{Heap, blocks::Block};
-use crate::model::{
-    LiveAllocation, Outstanding, RawFrame, Selection, Sort, StackId, StackSnapshot, Timestamp, Truncation,
-};
+use crate::model::{LiveAllocation, Outstanding, Selection, Sort, StackId, StackSnapshot, Timestamp, Truncation};
 
 /// The outcome of a [`Selection`].
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct SelectedStacks {
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SelectedStacks<F> {
     /// The first of the selected stacks, in the order asked for.
-    pub shown: Vec<StackSnapshot<RawFrame>>,
+    pub shown: Vec<StackSnapshot<F>>,
     /// How many stacks were selected, shown or not.
     pub selected: usize,
 }
@@ -55,14 +53,14 @@ impl Heap {
     ///
     /// Stacks with the same `name` are one. `total_allocations` tells how many allocations a stack has made, freed since or not; `frames` tells its frames,
     /// and why some may be missing; it is asked only for the stacks that are shown.
-    pub fn select(
+    pub fn select<F>(
         &self,
         selection: &Selection,
         now: Timestamp,
         name: impl Fn(StackId) -> StackId,
         total_allocations: impl Fn(StackId) -> u64,
-        mut frames: impl FnMut(StackId) -> (Vec<RawFrame>, Option<Truncation>),
-    ) -> SelectedStacks {
+        mut frames: impl FnMut(StackId) -> (Vec<F>, Option<Truncation>),
+    ) -> SelectedStacks<F> {
         let groups = Groups::new(self.stacks.iter().map(|stack| name(stack.id)));
         let mut holdings = self.holdings(&groups, selection, now);
         let selected = holdings.len();

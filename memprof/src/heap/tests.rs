@@ -125,7 +125,7 @@ fn three_stacks() -> Heap {
     ])
 }
 
-fn select(heap: &Heap, selection: Selection) -> SelectedStacks {
+fn select(heap: &Heap, selection: Selection) -> SelectedStacks<RawFrame> {
     let frame_of = |id: StackId| vec![RawFrame { address: id.0, place: None }];
     heap.select(&selection, Timestamp(100 * SECOND), |id| id, |id| id.0 * 100, |id| (frame_of(id), None))
 }
@@ -158,7 +158,7 @@ fn only_the_top_is_shown_and_asked_for_its_frames() {
     let selection = Selection { top: Some(1), ..Selection::default() };
     let frames = |id| {
         asked.push(id);
-        (Vec::new(), None)
+        (Vec::<RawFrame>::new(), None)
     };
     let selected = three_stacks().select(&selection, Timestamp(100 * SECOND), |id| id, |_| 0, frames);
     assert_eq!((selected.shown.len(), selected.selected), (1, 3));

@@ -15,20 +15,6 @@ use memprof_common::{Binding, Cookie, MAX_SITES, Site};
 use super::{KernelError, TargetId, load::failed, program, take};
 use crate::model::{AllocatorFunction, AttachPlan, Object, ObjectId, Pointer, ProbeSite, Release, Size};
 
-/// Every program that is attached to functions.
-const PROGRAMS: [&str; 10] = [
-    "enter_size0",
-    "enter_size1",
-    "enter_product0",
-    "enter_written",
-    "enter_resize",
-    "enter_resize_product",
-    "return_pointer",
-    "return_written",
-    "return_resized",
-    "free",
-];
-
 /// The programs for a function: what runs at its entry, and at its return. `None` if there are none for what it does.
 fn programs_for(function: &AllocatorFunction) -> Option<(&'static str, Option<&'static str>)> {
     use self::{Pointer as P, Release as R, Size as S};
@@ -89,11 +75,8 @@ impl Drop for Probes {
 }
 
 impl Probes {
-    /// Loads the programs; attaches none.
-    pub(super) fn load(bpf: &mut Ebpf) -> Result<Self, KernelError> {
-        for name in PROGRAMS {
-            program::<UProbe>(bpf, name)?.load().map_err(failed)?;
-        }
+    /// No probes yet.
+    pub(super) fn new(bpf: &mut Ebpf) -> Result<Self, KernelError> {
         Ok(Self {
             sites: take(bpf, "SITES")?.try_into()?,
             bindings: take(bpf, "BINDINGS")?.try_into()?,

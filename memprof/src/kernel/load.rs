@@ -1,15 +1,20 @@
 //! Loading: map sizes, constants, the log.
 
+use std::{fmt, time::Instant};
+
 use aya::{
     Ebpf, EbpfLoader,
     maps::{Map, MapData, RingBuf},
-    programs::RawTracePoint,
+    programs::{Program, ProgramError, RawTracePoint},
 };
 use aya_log::EbpfLogger;
-use memprof_common::{tables::unwind_mode, unwind::Row};
+use memprof_common::{kernel_structs::KernelOffsets, tables::unwind_mode, unwind::Row};
 use tokio::io::unix::AsyncFd;
 
-use super::{Kernel, KernelError, attach::Probes, batch::BatchMap, mappings::MappingWatch, memory, tables::Tables};
+use super::{
+    Kernel, KernelError, attach::Probes, batch::BatchMap, btf::kernel_offsets, mappings::MappingWatch, memory,
+    tables::Tables,
+};
 use crate::readiness;
 
 /// What the programs log goes to the process's logger.
@@ -22,8 +27,8 @@ impl Logger {
     }
 }
 
-impl std::fmt::Debug for Logger {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for Logger {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str("Logger")
     }
 }
@@ -73,17 +78,63 @@ impl Sizes {
     }
 }
 
+/// What it took the kernel to accept the programs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LoadCost {
+    programs: usize,
+    milliseconds: u128,
+    /// Instructions that the verifier looked at, in all programs and in the largest; 0 before Linux 5.16.
+    verified: u64,
+    verified_in_largest: u32,
+}
+
+impl LoadCost {
+    fn of(bpf: &Ebpf, start: Instant) -> Self {
+        let milliseconds = start.elapsed().as_millis();
+        let counts = || bpf.programs().filter_map(|(_, program)| program.info().ok()?.verified_instruction_count());
+        Self {
+            programs: bpf.programs().count(),
+            milliseconds,
+            verified: counts().map(u64::from).sum(),
+            verified_in_largest: counts().max().unwrap_or_default(),
+        }
+    }
+}
+
+impl fmt::Display for LoadCost {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { programs, milliseconds, verified, verified_in_largest } = self;
+        write!(formatter, "{programs} programs loaded in {milliseconds} ms")?;
+        if *verified == 0 {
+            return Ok(());
+        }
+        write!(formatter, ", {verified} instructions verified, {verified_in_largest} of them in the largest")
+    }
+}
+
+/// Loads the programs and drops them: whether this kernel accepts them, and what that takes.
+pub(super) fn try_loading() -> Result<LoadCost, KernelError> {
+    load_programs(&mut load_object(Sizes::default(), Unwind::default(), false, &kernel_offsets())?)
+}
+
 impl Kernel {
     /// Loads the programs and makes the maps. With `log`, the programs' rare conditions go to the process's logger.
     pub fn load(sizes: Sizes, unwind: Unwind, log: bool) -> Result<Self, KernelError> {
-        let mut bpf = load_object(sizes, unwind, log)?;
+        let offsets = kernel_offsets();
+        let mut bpf = load_object(sizes, unwind, log, &offsets)?;
         let memory_bytes = bpf.maps().filter_map(|(_, map)| memory::of_map(map)).sum();
         let logger = log.then(|| EbpfLogger::init(&mut bpf)).transpose().map_err(failed)?.map(Logger);
+        let load_cost = load_programs(&mut bpf)?;
         for (program, tracepoint) in [("process_exec", "sched_process_exec"), ("thread_exit", "sched_process_exit")] {
             attach_raw_tracepoint(&mut bpf, program, tracepoint)?;
         }
+        if offsets.has_stores != 0 {
+            attach_raw_tracepoint(&mut bpf, "mappings_change", "ma_write")?;
+        } else {
+            log::info!("this kernel does not tell of unmapped code: what takes its place may be misnamed for a moment");
+        }
         Ok(Self {
-            probes: Probes::load(&mut bpf)?,
+            probes: Probes::new(&mut bpf)?,
             events: ring(&mut bpf, "EVENTS")?,
             control: ring(&mut bpf, "CONTROL")?,
             nursery: BatchMap::new(hash(&mut bpf, "NURSERY")?)?,
@@ -96,12 +147,13 @@ impl Kernel {
             logger,
             images_numbered: 0,
             memory_bytes,
+            load_cost,
             bpf,
         })
     }
 }
 
-fn load_object(sizes: Sizes, unwind: Unwind, log: bool) -> Result<Ebpf, KernelError> {
+fn load_object(sizes: Sizes, unwind: Unwind, log: bool, offsets: &KernelOffsets) -> Result<Ebpf, KernelError> {
     let cpus = aya::util::nr_cpus().map_err(|(call, source)| KernelError::Call { call, source })? as u64;
     // Half of the nursery may fill before a drain, on all CPUs together; the other half is for while it runs.
     let nursery_mark = (u64::from(sizes.nursery_entries) / 2 / cpus).max(1);
@@ -122,14 +174,38 @@ fn load_object(sizes: Sizes, unwind: Unwind, log: bool) -> Result<Ebpf, KernelEr
         .override_global("NURSERY_MARK", &nursery_mark, true)
         .override_global("RING_MARK", &ring_mark, true)
         .override_global("UNWIND_MODE", &unwind_mode, true)
+        .override_global("KERNEL_OFFSETS", offsets, true)
         .override_global(aya_log::LEVEL, &log_level, false)
         .load(aya::include_bytes_aligned!("../../bpf/memprof.bpf.o"))
         .map_err(failed)
 }
 
+fn load_programs(bpf: &mut Ebpf) -> Result<LoadCost, KernelError> {
+    let start = Instant::now();
+    for (name, program) in bpf.programs_mut() {
+        let result = match program {
+            Program::UProbe(probe) => probe.load(),
+            Program::RawTracePoint(tracepoint) => tracepoint.load(),
+            _ => Err(ProgramError::UnexpectedProgramType),
+        };
+        result.map_err(|error| refused(name, error))?;
+    }
+    Ok(LoadCost::of(bpf, start))
+}
+
+/// The verifier's log is long and says nothing to a user: it is told to those who ask for more (`-v`).
+fn refused(program: &str, error: ProgramError) -> KernelError {
+    match error {
+        ProgramError::LoadError { io_error, verifier_log } => {
+            log::debug!("the kernel on {program}: {verifier_log}");
+            KernelError::Refused { program: program.to_owned(), source: io_error }
+        }
+        other => failed(other),
+    }
+}
+
 fn attach_raw_tracepoint(bpf: &mut Ebpf, program: &str, tracepoint: &str) -> Result<(), KernelError> {
     let program: &mut RawTracePoint = super::program(bpf, program)?;
-    program.load().map_err(failed)?;
     program.attach(tracepoint).map_err(failed)?;
     Ok(())
 }

@@ -4,6 +4,7 @@
 use std::{
     os::fd::{AsFd as _, BorrowedFd},
     ptr::NonNull,
+    sync::atomic::AtomicU64,
 };
 
 use aya::maps::MapData;
@@ -42,11 +43,11 @@ impl<T: Copy> MappedArray<T> {
         unsafe { self.start.add(index).read_volatile() }
     }
 
-    /// Changes an element by a pointer to it, which is to be used for volatile access only.
-    pub(super) fn pointer(&mut self, index: usize) -> *mut T {
-        assert!(index < self.entries);
-        // SAFETY: within the mapping.
-        unsafe { self.start.add(index).as_ptr() }
+    /// A word of an element, `offset` bytes into it, that both sides read and write.
+    pub(super) fn word(&self, index: usize, offset: usize) -> &AtomicU64 {
+        assert!(index < self.entries && offset.is_multiple_of(8) && offset < size_of::<T>());
+        // SAFETY: within the mapping, which lives as long as `self`, and aligned; elements consist of words.
+        unsafe { AtomicU64::from_ptr(self.start.add(index).byte_add(offset).as_ptr().cast()) }
     }
 
     /// Writes elements from `index` on.

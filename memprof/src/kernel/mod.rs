@@ -3,6 +3,7 @@
 
 mod attach;
 mod batch;
+mod btf;
 mod decode;
 mod extents;
 mod load;
@@ -28,18 +29,16 @@ use tokio::io::unix::AsyncFd;
 use self::{
     attach::Probes,
     batch::BatchMap,
-    load::{Logger, take},
+    load::{Logger, take, try_loading},
     mappings::MappingWatch,
     tables::Tables,
 };
 pub use self::{
-    load::{Sizes, Unwind},
-    support::{Check, Outcome, checks, require},
-    tables::NoRoom,
+    load::{LoadCost, Sizes, Unwind},
+    support::{Check, Outcome, checks, programs, require},
+    tables::{CodeChanges, MappedCode, NoRoom},
 };
-use crate::model::{
-    Allocation, AttachPlan, Event, ImageId, Losses, Mapping, MappingNotice, Object, ObjectId, StackId, Totals,
-};
+use crate::model::{Allocation, AttachPlan, Event, ImageId, Losses, MappingNotice, Object, ObjectId, StackId, Totals};
 
 /// Why the kernel side failed. The kernel's own words are in the source.
 #[derive(Debug, thiserror::Error)]
@@ -47,6 +46,14 @@ pub enum KernelError {
     /// The programs or maps could not be loaded.
     #[error("cannot load the BPF programs")]
     Load(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The kernel's verifier does not accept a program.
+    #[error("this kernel refuses the BPF program {program} (-v prints the verifier's log; please report it)")]
+    Refused {
+        /// Its name.
+        program: String,
+        /// What the kernel said.
+        source: io::Error,
+    },
     /// A map operation failed.
     #[error("BPF map")]
     Map(#[from] MapError),
@@ -94,6 +101,7 @@ pub struct Kernel {
     logger: Option<Logger>,
     images_numbered: u32,
     memory_bytes: u64,
+    load_cost: LoadCost,
 }
 
 impl Kernel {
@@ -157,10 +165,19 @@ impl Kernel {
         self.tables.free_rows()
     }
 
-    /// Tells the unwinder what code a target has mapped: all of it, sorted by address, disjoint. `stack_end` is where its
-    /// main thread's stack ends, or zero.
-    pub fn set_code(&mut self, target: TargetId, code: &[Mapping], stack_end: u64) -> Result<(), NoRoom> {
-        self.tables.set_code(target, code, stack_end)
+    /// How often a target's code was unmapped or mapped over: to be asked for before one looks at what is mapped.
+    pub fn code_changes(&self, target: TargetId) -> CodeChanges {
+        self.tables.changes(target)
+    }
+
+    /// Whether the unwinder leaves a target's stacks alone until it is told what is mapped, since some code is no more.
+    pub fn awaits_code(&self, target: TargetId) -> bool {
+        self.tables.awaits_code(target)
+    }
+
+    /// Tells the unwinder what code a target has mapped.
+    pub fn set_code(&mut self, target: TargetId, code: &MappedCode<'_>) -> Result<(), NoRoom> {
+        self.tables.set_code(target, code)
     }
 
     /// Makes the unwinder forget what it has cached of a target, whose program was replaced.
@@ -231,6 +248,11 @@ impl Kernel {
     /// Bytes of kernel memory that the maps hold, as the kernel accounts them.
     pub fn memory_bytes(&self) -> u64 {
         self.memory_bytes
+    }
+
+    /// What it took to load the programs.
+    pub fn load_cost(&self) -> LoadCost {
+        self.load_cost
     }
 
     /// Waits until a ring wants to be read, or a mapping was made.

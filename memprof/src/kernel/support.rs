@@ -1,11 +1,13 @@
 //! What this kernel and these privileges allow.
 
-use std::{fs, path::Path};
+use std::{error::Error as _, fs, path::Path};
 
 use procfs::{
     KernelVersion,
     process::{Process, Status},
 };
+
+use super::try_loading;
 
 /// The oldest kernel with all that is needed: attach cookies (`bpf_get_attach_cookie`) came last.
 const OLDEST: KernelVersion = KernelVersion { major: 5, minor: 15, patch: 0 };
@@ -44,9 +46,21 @@ impl Check {
     }
 }
 
-/// Looks at everything. Changes nothing, and needs no privileges.
+/// Looks at everything else than [`programs`]. Changes nothing, and needs no privileges.
 pub fn checks() -> Vec<Check> {
     vec![kernel_version(), uprobes(), btf(), lockdown(), capabilities(), pid_namespace()]
+}
+
+/// Whether the kernel accepts the programs: they are loaded, and dropped. Worth asking if the [`checks`] found nothing bad.
+pub fn programs() -> Check {
+    const SUBJECT: &str = "programs";
+    match try_loading() {
+        Ok(cost) => Check::new(SUBJECT, cost.to_string(), Outcome::Good),
+        Err(error) => {
+            let source = error.source().map(ToString::to_string).unwrap_or_default();
+            Check::new(SUBJECT, error.to_string(), Outcome::Bad(source))
+        }
+    }
 }
 
 /// The first thing that makes it impossible to go on, as one line with the remedy.

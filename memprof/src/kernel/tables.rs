@@ -3,7 +3,9 @@
 
 use std::{
     collections::HashMap,
+    mem::offset_of,
     ops::Range,
+    sync::atomic::Ordering,
     time::{Duration, Instant},
 };
 
@@ -13,12 +15,12 @@ use aya::{
 };
 use memprof_common::{
     MAX_TARGETS,
-    tables::{GENERATION_BITS, MappedCode, Run, Space},
+    tables::{self, GENERATION_BITS, Run, Space},
     unwind::{Row, Rule},
 };
 
 use super::{KernelError, TargetId, extents::Extents, load::failed, mapped_array::MappedArray, take};
-use crate::model::{Mapping, ObjectId};
+use crate::model::{Mapping, ObjectId, ObjectKind};
 
 /// Entries of `MAPPINGS`, of all targets.
 pub(super) const MAPPINGS: u32 = 1 << 16;
@@ -33,10 +35,25 @@ const GRACE: Duration = Duration::from_millis(100);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NoRoom;
 
+/// How often a target's code was unmapped or mapped over, up to some moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CodeChanges(u64);
+
+/// What a target has mapped.
+#[derive(Clone, Copy, Debug)]
+pub struct MappedCode<'a> {
+    /// All its code, sorted by address, disjoint; and what each is.
+    pub mappings: &'a [(Mapping, ObjectKind)],
+    /// Where its main thread's stack ends, or zero.
+    pub stack_end: u64,
+    /// The changes that `mappings` takes into account.
+    pub changes: CodeChanges,
+}
+
 /// The tables, and what of them is in use.
 pub(super) struct Tables {
     rows: MappedArray<Row>,
-    mappings: MappedArray<MappedCode>,
+    mappings: MappedArray<tables::MappedCode>,
     spaces: MappedArray<Space>,
     free_rows: Extents,
     free_mappings: Extents,
@@ -115,25 +132,33 @@ impl Tables {
         }
     }
 
-    /// Replaces what a target has mapped, sorted by address and disjoint. `stack_end` as in [`Space`].
-    pub(super) fn set_code(&mut self, target: TargetId, code: &[Mapping], stack_end: u64) -> Result<(), NoRoom> {
+    /// The changes so far.
+    pub(super) fn changes(&self, target: TargetId) -> CodeChanges {
+        CodeChanges(self.spaces.word(target.0 as usize, offset_of!(Space, changes)).load(Ordering::Acquire))
+    }
+
+    /// Whether there were changes that the mappings do not take into account.
+    pub(super) fn awaits_code(&self, target: TargetId) -> bool {
+        let known = self.spaces.word(target.0 as usize, offset_of!(Space, changes_known));
+        known.load(Ordering::Relaxed) != self.changes(target).0
+    }
+
+    /// Replaces what a target has mapped.
+    pub(super) fn set_code(&mut self, target: TargetId, code: &MappedCode<'_>) -> Result<(), NoRoom> {
         self.reuse_replaced();
-        let code: Vec<_> = code.iter().take(MOST_MAPPINGS).map(|mapping| self.entry(mapping)).collect();
-        let place = self.free_mappings.take(code.len() as u32).ok_or(NoRoom)?;
-        self.mappings.write(place.start as usize, &code);
+        let entries: Vec<_> = code.mappings.iter().take(MOST_MAPPINGS).map(|mapping| self.entry(mapping)).collect();
+        let place = self.free_mappings.take(entries.len() as u32).ok_or(NoRoom)?;
+        self.mappings.write(place.start as usize, &entries);
         let old = self.runs.insert(target, place.clone()).unwrap_or(0..0);
-        let is_extension = old.clone().all(|index| extends(&code, self.mappings.read(index as usize)));
-        let space = self.spaces.pointer(target.0 as usize);
+        let is_extension = old.clone().all(|index| extends(&entries, self.mappings.read(index as usize)));
+        self.set(target, offset_of!(Space, stack_end), code.stack_end);
         // The programs read the generation first and the mappings later, so what they cache under the new generation is of the
         // new mappings.
-        // SAFETY: an element of the array; single words, which the programs read and write as such.
-        unsafe {
-            (&raw mut (*space).stack_end).write_volatile(stack_end);
-            (&raw mut (*space).mappings).write_volatile(Run::new(place.start, place.len() as u32).0);
-        }
+        self.set(target, offset_of!(Space, mappings), Run::new(place.start, place.len() as u32).0);
         if !is_extension {
             self.renew(target);
         }
+        self.set(target, offset_of!(Space, changes_known), code.changes.0);
         self.replaced.push((Instant::now(), Replaced::Mappings(old)));
         Ok(())
     }
@@ -142,31 +167,32 @@ impl Tables {
     pub(super) fn renew(&mut self, target: TargetId) {
         self.generations += 1;
         let generation = (self.generations << 1) & ((1 << GENERATION_BITS) - 1);
-        let space = self.spaces.pointer(target.0 as usize);
-        // SAFETY: see `set_code`.
-        unsafe { (&raw mut (*space).generation).write_volatile(generation) };
+        self.set(target, offset_of!(Space, generation), generation);
     }
 
     /// Forgets a target.
     pub(super) fn remove_code(&mut self, target: TargetId) {
-        let space = self.spaces.pointer(target.0 as usize);
-        // SAFETY: see `set_code`.
-        unsafe { (&raw mut (*space).mappings).write_volatile(Run::default().0) };
+        self.set(target, offset_of!(Space, mappings), Run::default().0);
         if let Some(run) = self.runs.remove(&target) {
             self.replaced.push((Instant::now(), Replaced::Mappings(run)));
         }
     }
 
-    fn entry(&self, mapping: &Mapping) -> MappedCode {
+    /// Writes a word of a space, after what was written before.
+    fn set(&self, target: TargetId, offset: usize, value: u64) {
+        self.spaces.word(target.0 as usize, offset).store(value, Ordering::Release);
+    }
+
+    fn entry(&self, (mapping, kind): &(Mapping, ObjectKind)) -> tables::MappedCode {
         let rows = self.objects.get(&mapping.object).cloned().unwrap_or(0..0);
-        MappedCode {
+        tables::MappedCode {
             start: mapping.addresses.start,
             end: mapping.addresses.end,
             file_bias: mapping.offset_in_file.wrapping_sub(mapping.addresses.start),
             rows_first: rows.start,
             rows_count: rows.len() as u32,
             object: mapping.object.0,
-            reserved: 0,
+            is_of_file: u32::from(*kind != ObjectKind::Other),
         }
     }
 
@@ -182,7 +208,7 @@ impl Tables {
 }
 
 /// Whether everything that `old` says still holds in `code`.
-fn extends(code: &[MappedCode], old: MappedCode) -> bool {
+fn extends(code: &[tables::MappedCode], old: tables::MappedCode) -> bool {
     let index = code.partition_point(|entry| entry.start <= old.start);
     let Some(entry) = index.checked_sub(1).map(|index| code[index]) else { return false };
     old.end <= entry.end

@@ -13,8 +13,8 @@ pub use identity::{ImageId, ObjectId, StackId, Timestamp};
 pub use object::{BuildId, FileIdentity, Mapping, MappingEvent, MappingNotice, Object, ObjectKind};
 pub use plan::{AllocatorFunction, AttachPlan, Pointer, ProbeSite, Release, SearchedObject, Size};
 pub use profile::{
-    Frame, LiveAllocation, Outstanding, ProcessSnapshot, Profile, RawFrame, Report, Snapshot, Source, StackSnapshot,
-    address_for_lookup,
+    Frame, LiveAllocation, Outstanding, ProcessSnapshot, Profile, ProfileFrame, RawFrame, Report, Snapshot, Source,
+    StackSnapshot, address_for_lookup,
 };
 pub use selection::{Selection, Sort};
 pub use warning::Warning;

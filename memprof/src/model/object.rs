@@ -74,6 +74,18 @@ impl Object {
     pub fn reachable_path(&self) -> Option<PathBuf> {
         self.file.as_ref().map(|file| Path::new("/proc/self/fd").join(file.as_raw_fd().to_string()))
     }
+
+    /// Whether functions in it may have been compiled at run time: it is memory, not a program's file. Some runtimes map
+    /// such memory twice, to write it and to execute it, and for that give it a file without a name.
+    pub fn may_be_jit_code(&self) -> bool {
+        const MEMORY: [&str; 4] = ["/memfd:", "/dev/zero", "/anon_hugepage", "/SYSV"];
+        let path = self.path.as_os_str().as_encoded_bytes();
+        match self.kind {
+            ObjectKind::File => MEMORY.iter().any(|prefix| path.starts_with(prefix.as_bytes())),
+            ObjectKind::Vdso => false,
+            ObjectKind::Other => path != b"[uprobes]" && path != b"[vsyscall]",
+        }
+    }
 }
 
 /// An executable mapping of an image.

@@ -1,6 +1,6 @@
 //! What is outstanding, as raw stacks ([`Profile`]) and as named ones ([`Report`]): one shape, two kinds of frame.
 
-use std::{path::PathBuf, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use super::{BuildId, Losses, ObjectId, StackId, Totals, Truncation, Warning};
 
@@ -22,6 +22,21 @@ pub struct RawFrame {
     pub place: Option<(ObjectId, u64)>,
 }
 
+/// A frame of a profile: what was captured, and what only its process can tell of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProfileFrame {
+    /// What was captured.
+    pub raw: RawFrame,
+    /// The name that the process itself gives to the function, where it was compiled at run time.
+    pub jit_function: Option<Arc<str>>,
+}
+
+impl From<RawFrame> for ProfileFrame {
+    fn from(raw: RawFrame) -> Self {
+        Self { raw, jit_function: None }
+    }
+}
+
 /// Where to look up what a return address (or its offset in a file) belongs to: one byte before it.
 ///
 /// A return address is that of the instruction *after* the call. If the call is a function's last instruction, as with
@@ -38,7 +53,7 @@ pub struct Frame {
     pub function: Option<String>,
     /// Source file, as the compiler was given it, and its directory, if there is debug information.
     pub source: Option<Source>,
-    /// Path of the object, as the target sees it.
+    /// Path of the object, as the target sees it; `[JIT]` where the function was compiled at run time and has a name.
     pub module: Option<PathBuf>,
     /// The object's build id.
     pub build_id: Option<BuildId>,
@@ -136,7 +151,7 @@ pub struct Snapshot<F> {
 }
 
 /// Sums by raw stack.
-pub type Profile = Snapshot<RawFrame>;
+pub type Profile = Snapshot<ProfileFrame>;
 
 /// A profile with names, ready to show.
 pub type Report = Snapshot<Frame>;

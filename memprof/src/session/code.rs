@@ -6,7 +6,7 @@ use memprof_common::unwind::Row;
 
 use crate::{
     elf,
-    kernel::{Kernel, NoRoom, TargetId},
+    kernel::{CodeChanges, Kernel, MappedCode, NoRoom, TargetId},
     model::{Mapping, Object, ObjectId, ObjectKind},
     target::ObjectTable,
     unwind::{Code, Table, call_sites_only},
@@ -26,13 +26,16 @@ impl CodeTables {
         kernel: &mut Kernel,
         objects: &ObjectTable,
         target: TargetId,
-        mappings: &[Mapping],
+        mappings: Vec<Mapping>,
         stack_end: u64,
+        changes: CodeChanges,
     ) {
-        for mapping in mappings {
+        for mapping in &mappings {
             self.load(kernel, objects, mapping.object);
         }
-        if kernel.set_code(target, mappings, stack_end).is_err() {
+        let kind = |mapping: &Mapping| objects.get(mapping.object).map_or(ObjectKind::Other, |object| object.kind);
+        let mappings: Vec<_> = mappings.into_iter().map(|mapping| (mapping.clone(), kind(&mapping))).collect();
+        if kernel.set_code(target, &MappedCode { mappings: &mappings, stack_end, changes }).is_err() {
             log::warn!("the unwinder has no room for what is mapped: stacks are found by frame pointers there");
         }
     }

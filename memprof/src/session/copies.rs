@@ -2,20 +2,32 @@
 
 use memprof_common::{MAX_FRAMES, unwind::Rule};
 
+use super::code::CodeTables;
 use crate::{
     kernel::Kernel,
     model::{ObjectId, RawFrame, RawStack, StackCopy, Timestamp, Truncation},
-    target::AddressSpace,
+    target::{AddressSpace, ObjectTable},
     unwind::{End, Registers, Start, Walk, walk},
 };
 
-/// Unwinds a copy, if all that it runs through is known by now or if it `must_be`.
-pub(super) fn unwind_copy(kernel: &Kernel, space: &AddressSpace, copy: &StackCopy, must_be: bool) -> Option<RawStack> {
+/// Unwinds a copy, if all that it runs through is known by now or if it `must_be`. What it runs through may have been unmapped
+/// before the unwinder was told of it; so its rows are loaded here.
+pub(super) fn unwind_copy(
+    kernel: &mut Kernel,
+    code: &mut CodeTables,
+    objects: &ObjectTable,
+    space: &AddressSpace,
+    copy: &StackCopy,
+    must_be: bool,
+) -> Option<RawStack> {
     let mut is_known = true;
     let rule = |address| {
         let place = place_of(space, address, copy.time);
         is_known &= place.is_some();
-        place.map(|(object, offset_in_file)| kernel.rule_at(object, offset_in_file).unwrap_or(Rule::NONE))
+        place.map(|(object, offset_in_file)| {
+            code.load(kernel, objects, object);
+            kernel.rule_at(object, offset_in_file).unwrap_or(Rule::NONE)
+        })
     };
     let registers = Registers { ip: copy.registers.ip, sp: copy.registers.sp, bp: copy.registers.bp };
     let walk = walk(registers, Start::Returned, MAX_FRAMES, rule, |address| copy.word(address));

@@ -22,10 +22,12 @@ pub fn examine(pids: &[u32], output: &mut dyn Write) -> io::Result<bool> {
 }
 
 fn print_all(pids: &[u32], output: &mut dyn Write) -> io::Result<bool> {
-    let checks = kernel::checks();
-    let mut is_well = !checks.iter().any(|check| matches!(check.outcome, Outcome::Bad(_)));
-    for check in &checks {
-        print(check, output)?;
+    let mut is_well = true;
+    for check in kernel::checks() {
+        is_well &= print(&check, output)?;
+    }
+    if is_well {
+        is_well = print(&kernel::programs(), output)?;
     }
     for &pid in pids {
         is_well &= examine_target(pid, output)?;
@@ -33,7 +35,8 @@ fn print_all(pids: &[u32], output: &mut dyn Write) -> io::Result<bool> {
     Ok(is_well)
 }
 
-fn print(check: &Check, output: &mut dyn Write) -> io::Result<()> {
+/// Returns whether it is not bad.
+fn print(check: &Check, output: &mut dyn Write) -> io::Result<bool> {
     let (mark, remark) = match &check.outcome {
         Outcome::Good => ("ok", None),
         Outcome::Limited(consequence) => ("note", Some(consequence)),
@@ -41,9 +44,10 @@ fn print(check: &Check, output: &mut dyn Write) -> io::Result<()> {
     };
     write!(output, "{mark:<5} {:<14} {}", check.subject, check.found)?;
     match remark {
-        Some(remark) => writeln!(output, ": {remark}"),
-        None => writeln!(output),
+        Some(remark) => writeln!(output, ": {remark}")?,
+        None => writeln!(output)?,
     }
+    Ok(!matches!(check.outcome, Outcome::Bad(_)))
 }
 
 fn examine_target(pid: u32, output: &mut dyn Write) -> io::Result<bool> {

@@ -3,6 +3,7 @@
 mod code;
 mod copies;
 pub mod doctor;
+mod jit;
 mod launch;
 mod observed;
 mod options;

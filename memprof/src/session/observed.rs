@@ -11,8 +11,9 @@ use anyhow::Context as _;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use tokio::io::unix::AsyncFd;
 
+use super::jit::JitNames;
 use crate::{
-    kernel::TargetId,
+    kernel::{CodeChanges, TargetId},
     model::{ImageId, ObjectId},
     readiness,
     target::AddressSpace,
@@ -26,12 +27,15 @@ pub(super) struct Observed {
     /// The image it runs now, or ran last.
     pub(super) image: ImageId,
     pub(super) space: AddressSpace,
+    pub(super) jit: JitNames,
     /// Objects that have been searched for allocator functions, and probed where they have any.
     pub(super) planned: HashSet<ObjectId>,
     /// Whether objects may have been mapped since.
     pub(super) has_new_objects: bool,
     /// Whether the unwinder has yet to be told of what is mapped.
     pub(super) has_new_code: bool,
+    /// How often code was mapped over its code, before the notices that have been taken in.
+    pub(super) changes: CodeChanges,
     /// Where its main thread's stack ends, once that was looked up.
     pub(super) stack_end: Option<u64>,
     mappings_read: Option<Instant>,
@@ -72,9 +76,11 @@ impl Observed {
             command,
             image,
             space,
+            jit: JitNames::of(pid),
             planned: HashSet::new(),
             has_new_objects: true,
             has_new_code: true,
+            changes: CodeChanges::default(),
             stack_end: None,
             mappings_read: None,
             is_about_to_start: false,

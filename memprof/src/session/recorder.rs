@@ -21,8 +21,8 @@ use crate::{
     heap::Heap,
     kernel::{Kernel, Sizes, TargetId, Unwind},
     model::{
-        AttachPlan, Event, ImageId, Losses, MappingNotice, ObjectId, ProcessSnapshot, Profile, RawFrame, Selection,
-        Snapshot, StackCopy, StackId, Timestamp, Truncation, Warning,
+        AttachPlan, Event, ImageId, Losses, MappingNotice, ObjectId, ProcessSnapshot, Profile, ProfileFrame, RawFrame,
+        RawStack, Selection, Snapshot, StackCopy, StackId, Timestamp, Truncation, Warning,
     },
     plan::plan,
     target::{self, AddressSpace, ObjectTable, Process},
@@ -55,6 +55,7 @@ impl Recorder {
     /// Loads the programs. Needs a tokio runtime.
     pub(super) fn new(sizes: Sizes, unwind: Unwind, log_programs: bool) -> anyhow::Result<Self> {
         let kernel = Kernel::load(sizes, unwind, log_programs)?;
+        log::debug!("{}", kernel.load_cost());
         log::debug!("kernel memory: {}", bytesize::ByteSize(kernel.memory_bytes()));
         Ok(Self {
             kernel,
@@ -91,9 +92,11 @@ impl Recorder {
         Process::find(pid)?;
         let exit = exit_watch(pid)?;
         let process = Process::find(pid)?;
-        let space = AddressSpace::read(process.thread, now(), &mut self.objects)?;
         let target = self.next_target();
         let image = self.kernel.track(target, pid)?;
+        // Followed before it is read: from here on, no change of its code is missed.
+        let space = AddressSpace::read(process.thread, now(), &mut self.objects);
+        let space = space.inspect_err(|_| self.kernel.untrack(target, pid))?;
         self.processes.push(Observed::new(pid, target, process.command, image, space, exit));
         let index = self.processes.len() - 1;
         self.tell_unwinder(index);
@@ -148,8 +151,6 @@ impl Recorder {
     /// Takes in everything that has happened. The order matters: a block that leaves the nursery must be in its heap
     /// before the ring is read, in which its free may already stand.
     pub(super) fn drain(&mut self) -> anyhow::Result<()> {
-        self.take_mappings()?;
-        self.tell_unwinder_what_is_new();
         self.take_nursery()?;
         let occurrences = self.take_events();
         for event in occurrences {
@@ -161,6 +162,7 @@ impl Recorder {
         self.tell_unwinder_what_is_new();
         self.unwind_copies(PATIENCE);
         self.look_for_unknown_code();
+        self.update_jit_names();
         self.settle_ended();
         self.probe_what_is_new()?;
         self.kernel.flush_log();
@@ -171,6 +173,7 @@ impl Recorder {
     pub(super) fn profile(&mut self, selection: &Selection) -> anyhow::Result<Profile> {
         self.unwind_copies(Duration::ZERO);
         let now = now();
+        self.processes.iter_mut().for_each(|process| process.jit.read(now));
         let mut losses = self.past_losses;
         let mut stack_totals = HashMap::new();
         self.kernel.stack_totals(|stack, allocations| {
@@ -200,11 +203,14 @@ impl Recorder {
     }
 
     fn take_mappings(&mut self) -> anyhow::Result<()> {
+        self.look_for_unmapped_code();
         let Self { kernel, objects, processes, .. } = self;
         let lost = kernel.drain_mappings(|notice| match notice {
             MappingNotice::Mapped(event) => {
                 if let Some(process) = running(processes, event.pid) {
-                    process.space.add(&objects.map(&event));
+                    let mapping = objects.map(&event);
+                    process.jit.note_mapped(objects.get(mapping.object));
+                    process.space.add(&mapping);
                     process.note_new_code();
                 }
             }
@@ -220,6 +226,22 @@ impl Recorder {
             self.read_mappings_again();
         }
         Ok(())
+    }
+
+    /// Reads the mappings of processes of which the kernel side says that code is unmapped.
+    fn look_for_unmapped_code(&mut self) {
+        for process in self.processes.iter_mut().filter(|process| process.life != Life::Settled) {
+            if !self.kernel.awaits_code(process.target) {
+                continue;
+            }
+            process.changes = self.kernel.code_changes(process.target);
+            process.note_new_code();
+            let time = now();
+            // An error means that it is gone, and runs no code any more.
+            if let Ok(mapped) = target::read_mappings(process.pid, time) {
+                process.space.retain(mapped.into_iter().map(|event| event.addresses), time);
+            }
+        }
     }
 
     /// Makes up for lost notices.
@@ -247,6 +269,13 @@ impl Recorder {
         }
     }
 
+    fn update_jit_names(&mut self) {
+        let now = now();
+        for process in &mut self.processes {
+            process.jit.update(process.pid, process.life == Life::Running, now);
+        }
+    }
+
     fn tell_unwinder_what_is_new(&mut self) {
         for index in 0..self.processes.len() {
             let process = &self.processes[index];
@@ -261,7 +290,7 @@ impl Recorder {
         process.has_new_code = false;
         let stack_end = *process.stack_end.get_or_insert_with(|| target::stack_end(process.pid));
         let mappings = process.space.current();
-        self.code.update(&mut self.kernel, &self.objects, process.target, &mappings, stack_end);
+        self.code.update(&mut self.kernel, &self.objects, process.target, mappings, stack_end, process.changes);
     }
 
     fn take_nursery(&mut self) -> anyhow::Result<()> {
@@ -271,7 +300,7 @@ impl Recorder {
 
     /// Applies frees and stacks; returns the rest, which is rare.
     fn take_events(&mut self) -> Vec<Event> {
-        let Self { kernel, objects, heaps, stacks, .. } = self;
+        let Self { kernel, objects, processes, heaps, stacks, .. } = self;
         let mut occurrences = Vec::new();
         kernel.drain_events(|event| match event {
             Event::Free { image, address, time } => {
@@ -279,6 +308,7 @@ impl Recorder {
                 heaps.get_mut(&image).map(|heap| heap.free(address, time));
             }
             Event::Stack(stack) => {
+                note_jit(processes, objects, &stack);
                 stacks.insert(stack, |object| fingerprint_of(objects, object));
             }
             Event::StackCopy(copy) => stacks.keep(copy),
@@ -297,6 +327,7 @@ impl Recorder {
                 process.has_replaced_program = !process.is_about_to_start;
                 process.is_about_to_start = false;
                 process.stack_end = None;
+                process.jit.renew(process.pid);
                 process.note_new_code();
                 self.kernel.renew_code(process.target);
                 if let Ok(command) = target::command_name(process.pid) {
@@ -343,6 +374,7 @@ impl Recorder {
         let mut has_settled = false;
         for process in self.processes.iter_mut().filter(|process| process.life == Life::Ended) {
             process.life = Life::Settled;
+            process.jit.finish(now());
             self.kernel.untrack(process.target, process.pid);
             has_settled = true;
         }
@@ -479,7 +511,7 @@ impl Recorder {
         selection: &Selection,
         now: Timestamp,
         stack_totals: &HashMap<StackId, u64>,
-    ) -> anyhow::Result<(ProcessSnapshot<RawFrame>, Losses)> {
+    ) -> anyhow::Result<(ProcessSnapshot<ProfileFrame>, Losses)> {
         let process = &self.processes[index];
         let (mut totals, losses) = self.kernel.totals(process.image)?;
         let nothing = Heap::new();
@@ -515,22 +547,35 @@ impl Recorder {
     /// Unwinds what the kernel side could not, now that more is known of what was mapped; what is older than `patience`
     /// in any case.
     fn unwind_copies(&mut self, patience: Duration) {
-        let Self { kernel, objects, processes, stacks, .. } = self;
+        let Self { kernel, code, objects, processes, stacks, .. } = self;
         let now = now();
         let unwind = |copy: &StackCopy| {
-            let process = processes.iter().find(|process| process.image == copy.image)?;
+            let process = processes.iter_mut().find(|process| process.image == copy.image)?;
             let must_be = process.life != Life::Running || now.since(copy.time) >= patience;
-            unwind_copy(kernel, &process.space, copy, must_be)
+            let stack = unwind_copy(kernel, code, objects, &process.space, copy, must_be)?;
+            note_jit(processes, objects, &stack);
+            Some(stack)
         };
         stacks.unwind_copies(unwind, |object| fingerprint_of(objects, object));
     }
 
     /// The frames of a stack, and why some may be missing. What the unwinder had not been told of is looked up now.
-    fn frames(&self, process: &Observed, stack: StackId) -> (Vec<RawFrame>, Option<Truncation>) {
+    fn frames(&self, process: &Observed, stack: StackId) -> (Vec<ProfileFrame>, Option<Truncation>) {
         let Some(stack) = self.stacks.get(process.image, stack) else { return (Vec::new(), None) };
         let late = |address| process.space.find_return_address(address, stack.time);
-        let frame = |frame: &RawFrame| RawFrame { place: frame.place.or_else(|| late(frame.address)), ..*frame };
+        let object = |id| self.objects.get(id);
+        let frame = |frame: &RawFrame| {
+            let raw = RawFrame { place: frame.place.or_else(|| late(frame.address)), ..*frame };
+            ProfileFrame { raw, jit_function: process.jit.name(&raw, stack.time, object) }
+        };
         (stack.frames.iter().map(frame).collect(), stack.truncated)
+    }
+}
+
+/// Takes note of a stack that may run through code which its process has compiled.
+fn note_jit(processes: &mut [Observed], objects: &ObjectTable, stack: &RawStack) {
+    if let Some(process) = processes.iter_mut().find(|process| process.image == stack.image) {
+        process.jit.note_stack(&stack.frames, |id| objects.get(id));
     }
 }
 

@@ -15,11 +15,14 @@ use origin::Origin;
 
 use crate::{
     elf,
-    model::{Frame, Object, ObjectId, ObjectKind, RawFrame},
+    model::{Frame, Object, ObjectId, ObjectKind, ProfileFrame, RawFrame},
 };
 
 /// Where distributions put separate debug information.
 const DEBUG_DIRECTORIES: [&str; 1] = ["/usr/lib/debug"];
+
+/// What stands for the module of a function that was compiled at run time.
+const JIT_MODULE: &str = "[JIT]";
 
 /// Names frames, each place (object and offset) once.
 #[derive(Debug)]
@@ -65,12 +68,16 @@ impl Symbolizer {
     /// be named keeps its module and offset.
     ///
     /// `object` tells the object of a number, and `None` if it knows of none.
-    pub fn name(&mut self, frames: Vec<RawFrame>, object: impl Fn(ObjectId) -> Option<Arc<Object>>) -> Vec<Frame> {
+    pub fn name(
+        &mut self,
+        frames: impl IntoIterator<Item = impl Into<ProfileFrame>>,
+        object: impl Fn(ObjectId) -> Option<Arc<Object>>,
+    ) -> Vec<Frame> {
+        let frames = frames.into_iter().map(Into::into);
         frames
-            .into_iter()
-            .flat_map(|frame| match frame.place.and_then(|(id, offset)| Some((object(id)?, offset))) {
-                Some((object, offset)) => self.name_place(frame.address, &object, offset),
-                None => vec![Frame { address: frame.address, ..Frame::default() }],
+            .flat_map(|ProfileFrame { raw, jit_function }| match jit_function {
+                Some(name) => vec![jit_frame(raw.address, &name)],
+                None => self.name_raw(raw, &object),
             })
             .collect()
     }
@@ -85,6 +92,13 @@ impl Symbolizer {
             Detail::Functions
         } else {
             Detail::ExportedFunctions
+        }
+    }
+
+    fn name_raw(&mut self, frame: RawFrame, object: impl Fn(ObjectId) -> Option<Arc<Object>>) -> Vec<Frame> {
+        match frame.place.and_then(|(id, offset)| Some((object(id)?, offset))) {
+            Some((object, offset)) => self.name_place(frame.address, &object, offset),
+            None => vec![Frame { address: frame.address, ..Frame::default() }],
         }
     }
 
@@ -115,4 +129,8 @@ impl Symbolizer {
         self.places.insert((object.id, offset_in_file), Rc::clone(&named));
         named
     }
+}
+
+fn jit_frame(address: u64, name: &str) -> Frame {
+    Frame { function: Some(name.to_owned()), module: Some(JIT_MODULE.into()), address, ..Frame::default() }
 }

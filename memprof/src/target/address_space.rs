@@ -35,7 +35,8 @@ struct Piece {
 #[derive(Clone, Copy, Debug)]
 struct Layer {
     since: Timestamp,
-    object: ObjectId,
+    /// `None` where nothing is mapped any more.
+    object: Option<ObjectId>,
     /// Offset in the file minus address, modulo 2⁶⁴: the same for all of a mapping, however it is cut.
     bias: u64,
 }
@@ -61,8 +62,11 @@ impl AddressSpace {
         if start >= end {
             return;
         }
-        let layer =
-            Layer { since: mapping.since, object: mapping.object, bias: mapping.offset_in_file.wrapping_sub(start) };
+        let layer = Layer {
+            since: mapping.since,
+            object: Some(mapping.object),
+            bias: mapping.offset_in_file.wrapping_sub(start),
+        };
         self.cut(start);
         self.cut(end);
         self.fill_gaps(start, end);
@@ -77,7 +81,7 @@ impl AddressSpace {
         let address = address_for_lookup(return_address);
         let (_, piece) = self.pieces.range(..=address).next_back().filter(|(_, piece)| address < piece.end)?;
         let layer = piece.layer(self.program_at(at))?;
-        Some((layer.object, return_address.wrapping_add(layer.bias)))
+        Some((layer.object?, return_address.wrapping_add(layer.bias)))
     }
 
     /// Unmaps everything that was mapped before `at`: the process called `execve`. What it was stays known for stacks of
@@ -90,11 +94,28 @@ impl AddressSpace {
         }
     }
 
+    /// What is not in these ranges is not mapped any more. They are what was mapped at some moment after `time`.
+    pub fn retain(&mut self, mapped: impl IntoIterator<Item = Range<u64>>, time: Timestamp) {
+        let mut mapped: Vec<_> = mapped.into_iter().collect();
+        mapped.sort_by_key(|range| range.start);
+        for range in &mapped {
+            self.cut(range.start);
+            self.cut(range.end);
+        }
+        let is_mapped = |start| {
+            let index = mapped.partition_point(|range| range.start <= start);
+            index > 0 && start < mapped[index - 1].end
+        };
+        for (_, piece) in self.pieces.iter_mut().filter(|(start, _)| !is_mapped(**start)) {
+            piece.end_at(time);
+        }
+    }
+
     /// Every object that was mapped since the last `execve`, each once.
     pub fn objects(&self) -> Vec<ObjectId> {
         let start = self.cleared.last().copied().unwrap_or_default();
         let layers = self.pieces.values().flat_map(|piece| &piece.layers).filter(|layer| layer.since >= start);
-        let mut objects: Vec<_> = layers.map(|layer| layer.object).collect();
+        let mut objects: Vec<_> = layers.filter_map(|layer| layer.object).collect();
         objects.sort_unstable();
         objects.dedup();
         objects
@@ -106,13 +127,14 @@ impl AddressSpace {
         let mut mappings: Vec<Mapping> = Vec::new();
         for (&piece_start, piece) in &self.pieces {
             let Some(layer) = piece.layers.last().filter(|layer| layer.since >= start) else { continue };
+            let Some(object) = layer.object else { continue };
             let offset_in_file = layer.bias.wrapping_add(piece_start);
-            match mappings.last_mut().filter(|last| last.continues_at(piece_start, layer.object, offset_in_file)) {
+            match mappings.last_mut().filter(|last| last.continues_at(piece_start, object, offset_in_file)) {
                 Some(last) => last.addresses.end = piece.end,
                 None => mappings.push(Mapping {
                     addresses: piece_start..piece.end,
                     offset_in_file,
-                    object: layer.object,
+                    object,
                     since: layer.since,
                 }),
             }
@@ -158,6 +180,14 @@ impl Piece {
         self.layers.insert(index, layer);
         if self.layers.len() > MOST_LAYERS {
             self.compact();
+        }
+    }
+
+    /// Puts a layer of nothing on those of that time.
+    fn end_at(&mut self, time: Timestamp) {
+        let newer = self.layers.partition_point(|layer| layer.since <= time);
+        if newer > 0 && self.layers[newer - 1].object.is_some() {
+            self.add(Layer { since: time, object: None, bias: 0 });
         }
     }
 
@@ -249,6 +279,20 @@ mod tests {
             .map(|mapping| {
                 (mapping.object, return_address.wrapping_sub(mapping.addresses.start) + mapping.offset_in_file)
             })
+    }
+
+    #[test]
+    fn what_was_unmapped_is_not_there_until_it_is_mapped_again() {
+        let mut space = space(&[mapping(0x1000..0x3000, 0, 1, 0), mapping(0x5000..0x6000, 0, 2, 0)]);
+        space.retain([0x0..0x10, 0x2000..0x2800], Timestamp(10));
+        space.add(&mapping(0x1000..0x1800, 0, 3, 20));
+        let object = |address, at| space.find_return_address(address, Timestamp(at)).map(|(object, _)| object.0);
+        assert_eq!([object(0x1100, 5), object(0x1100, 15), object(0x1100, 25)], [Some(1), None, Some(3)]);
+        assert_eq!([object(0x2100, 15), object(0x2900, 15), object(0x5100, 15)], [Some(1), None, None]);
+        let current: Vec<_> =
+            space.current().into_iter().map(|mapping| (mapping.addresses, mapping.object.0)).collect();
+        assert_eq!(current, [(0x1000..0x1800, 3), (0x2000..0x2800, 1)]);
+        assert_eq!(space.objects(), [1, 2, 3].map(ObjectId));
     }
 
     proptest! {

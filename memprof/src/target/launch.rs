@@ -63,11 +63,13 @@ pub fn objects_of(
     let file = open_program(&path)?;
     let interpreter =
         elf::interpreter(&file).map_err(|source| LaunchError::NotAProgram { path: path.clone(), source })?;
+    // Not by a symbolic link: `$ORIGIN` is the folder of what the kernel executes.
+    let program = real_path(&file, &path);
     let libraries = match &interpreter {
-        Some(loader) => list_libraries(loader, &path, surroundings),
+        Some(loader) => list_libraries(loader, &program, surroundings),
         None => Vec::new(),
     };
-    let mut ids = vec![objects.insert_opened(&real_path(&file, &path), file)];
+    let mut ids = vec![objects.insert_opened(&program, file)];
     for path in interpreter.into_iter().chain(libraries) {
         let path = surroundings.directory.join(path);
         let Ok(file) = open_regular(&path) else { continue };

@@ -8,7 +8,7 @@ use std::{
 
 use rustix::fs::{fstat, major, minor};
 
-use super::{maps::without_deletion_mark, process::threads};
+use super::{maps::without_deletion_mark, process::threads, read_mappings};
 use crate::{
     model::{FileIdentity, MappingEvent},
     regular_file::open_regular,
@@ -17,8 +17,8 @@ use crate::{
 /// Opens the mapped file, by the first of these ways that works:
 ///
 /// 1. `/proc/PID/map_files`, of the process or, if its first thread has exited, of another one. The link *is* the
-///    mapped file, so it is believed without a check. (A check would go wrong on btrfs and overlayfs, where `fstat`
-///    tells another device than the mapping.)
+///    file that is mapped there now. Where `fstat` tells another device and inode than the event, that is still the right one
+///    on btrfs and overlayfs, and a wrong one if something else was mapped there since: `/proc/PID/maps` tells.
 /// 2. the path, as the process sees it;
 /// 3. the path, as we see it, for a process that is gone.
 ///
@@ -30,12 +30,13 @@ pub(super) fn open_mapped(event: &MappingEvent, identity: FileIdentity) -> io::R
     let addresses = format!("{:x}-{:x}", event.addresses.start, event.addresses.end);
     let link = |thread: u32| PathBuf::from(format!("/proc/{thread}/map_files/{addresses}"));
     let path = without_deletion_mark(&event.path);
-    open_regular(&link(event.pid))
-        .or_else(|error| {
-            threads(event.pid)
-                .find(|thread| *thread != event.pid)
-                .map_or(Err(error), |other| open_regular(&link(other)))
-        })
+    let open_link = |thread| {
+        let file = open_regular(&link(thread))?;
+        let is_right = identity_of(&file)? == identity || is_mapped(thread, event);
+        if is_right { Ok(file) } else { Err(other_file()) }
+    };
+    open_link(event.pid)
+        .or_else(|error| threads(event.pid).find(|thread| *thread != event.pid).map_or(Err(error), open_link))
         .or_else(|_| open_identical(&in_root_of(event.pid, &path), identity))
         .or_else(|_| open_identical(&path, identity))
 }
@@ -48,11 +49,17 @@ fn in_root_of(pid: u32, path: &Path) -> PathBuf {
 
 fn open_identical(path: &Path, identity: FileIdentity) -> io::Result<File> {
     let file = open_regular(path)?;
-    if identity_of(&file)? == identity {
-        Ok(file)
-    } else {
-        Err(io::Error::new(io::ErrorKind::NotFound, "another file has that name now"))
-    }
+    if identity_of(&file)? == identity { Ok(file) } else { Err(other_file()) }
+}
+
+/// Whether a process has the event's file mapped at the event's place now.
+fn is_mapped(pid: u32, event: &MappingEvent) -> bool {
+    let is_it = |now: &MappingEvent| now.addresses == event.addresses && now.identity == event.identity;
+    read_mappings(pid, event.time).is_ok_and(|mappings| mappings.iter().any(is_it))
+}
+
+fn other_file() -> io::Error {
+    io::Error::new(io::ErrorKind::NotFound, "another file has taken its place")
 }
 
 /// The identity of an open file, as `fstat` tells it.

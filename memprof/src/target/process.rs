@@ -62,7 +62,7 @@ pub fn stack_end(pid: u32) -> u64 {
     stat(pid, pid).map_or(0, |stat| stat.startstack.next_multiple_of(PAGE))
 }
 
-fn stat(pid: u32, thread: u32) -> io::Result<Stat> {
+pub(super) fn stat(pid: u32, thread: u32) -> io::Result<Stat> {
     let content = fs::read(format!("/proc/{pid}/task/{thread}/stat"))?;
     <Stat as procfs::FromRead>::from_read(content.as_slice()).map_err(io::Error::other)
 }
