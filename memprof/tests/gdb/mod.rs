@@ -115,9 +115,13 @@ pub fn frames(stack: &StackReport<'_>) -> Stack {
 const DEEPER: (Option<String>, u64) = (None, 0);
 
 fn frame(frame: &Value) -> (Option<String>, u64) {
-    let number = |field: &str| Some(u64::from_str_radix(frame[field].as_str()?.strip_prefix("0x")?, 16).unwrap());
     let module = frame["module"].as_str().map(str::to_owned);
-    (module, number("offset").or_else(|| number("address")).unwrap())
+    (module, number(&frame["offset"]).or_else(|| number(&frame["address"])).unwrap())
+}
+
+/// As memprof writes addresses.
+pub fn number(value: &Value) -> Option<u64> {
+    Some(u64::from_str_radix(value.as_str()?.strip_prefix("0x")?, 16).unwrap())
 }
 
 fn truncated<'a>(stack: &StackReport<'a>) -> Option<&'a str> {

@@ -93,8 +93,10 @@ class Allocator(gdb.Breakpoint):
         return False
 
     def is_left_to_another(self, frame):
-        """`realloc` jumps to `malloc` if there is no old block, and frees if the new size is zero."""
-        return self.name == "realloc" and any(int(frame.read_register(name)) == 0 for name in ("rdi", "rsi"))
+        """glibc's `realloc` jumps to `malloc` if there is no old block, and frees if the new size is zero; `memalign` jumps
+        to `malloc` if that aligns as much."""
+        first, second = (int(frame.read_register(name)) for name in ("rdi", "rsi"))
+        return self.name == "realloc" and 0 in (first, second) or self.name == "memalign" and first <= 16
 
 
 class Mark(gdb.Breakpoint):
