@@ -51,9 +51,9 @@ fn numbers(name: &str) -> Vec<u32> {
     name.split(|character: char| !character.is_ascii_digit()).filter_map(|digits| digits.parse().ok()).collect()
 }
 
-/// Unpacks a package beside `folder` first, so that what bears its name is whole.
+/// Downloads and unpacks a package, beside `folder` first, so that what bears its name is whole.
 fn unpack(package: &str, archive: &Archive, folder: &Path) -> Result<()> {
-    let partial = folder.with_extension("partial");
+    let partial = folder.with_file_name("partial");
     if partial.exists() {
         fs::remove_dir_all(&partial).with_context(|| format!("cannot remove {}", partial.display()))?;
     }
