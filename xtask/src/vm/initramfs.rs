@@ -22,12 +22,9 @@ const MODULES: [&str; 7] =
 /// Folders of the host that are empty ones of the guest's.
 const EMPTY: [&str; 3] = ["/tmp", "/run", "/var/tmp"];
 
-/// Makes the archive that starts a kernel, and then the tests by the script `tests`.
-pub(super) fn build(kernel: &Kernel, tests: &str) -> Result<PathBuf> {
-    let folder = target_directory().join("vm/initramfs");
-    if folder.exists() {
-        fs::remove_dir_all(&folder)?;
-    }
+/// Makes the archive that starts a kernel, and then the tests by the script `tests`; in an empty folder.
+pub(super) fn build(kernel: &Kernel, tests: &str, folder: &Path) -> Result<PathBuf> {
+    let folder = folder.join("initramfs");
     for part in ["bin", "modules"] {
         fs::create_dir_all(folder.join(part))?;
     }

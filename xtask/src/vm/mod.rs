@@ -66,8 +66,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
 
 fn test(kernel: &Kernel, script: &str, limit: Duration) -> Result<Verdict> {
     eprintln!("\n== {}", kernel.package);
-    let initramfs = initramfs::build(kernel, script).context("cannot make the initramfs")?;
-    let mut machine = Machine::boot(&kernel.image, &initramfs, limit)?;
+    let folder = tempfile::tempdir().context("cannot make a folder")?;
+    let initramfs = initramfs::build(kernel, script, folder.path()).context("cannot make the initramfs")?;
+    let mut machine = Machine::boot(&kernel.image, &initramfs, &folder.path().join("files.socket"), limit)?;
     let verdict = Verdict::read(&kernel.package, machine.console()?);
     machine.wait()?;
     verdict
