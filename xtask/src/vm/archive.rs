@@ -33,6 +33,7 @@ impl Archive {
     /// With lists that are not old.
     pub(super) fn open() -> Result<Self> {
         let archive = Self { folder: target_directory().join("vm/apt") };
+        archive.configure().context("cannot write apt's configuration")?;
         if !archive.is_fresh() {
             archive.update()?;
         }
@@ -56,12 +57,15 @@ impl Archive {
         modified.is_ok_and(|time| SystemTime::now().duration_since(time).is_ok_and(|age| age < FRESH))
     }
 
-    fn update(&self) -> Result<()> {
+    fn configure(&self) -> std::io::Result<()> {
         for part in ["lists/partial", "cache/archives/partial"] {
-            fs::create_dir_all(self.folder.join(part)).with_context(|| format!("cannot create {part} for apt"))?;
+            fs::create_dir_all(self.folder.join(part))?;
         }
-        fs::write(self.folder.join("sources.list"), SOURCES).context("cannot write a list of sources")?;
-        fs::write(self.folder.join("apt.conf"), self.configuration()).context("cannot write apt's configuration")?;
+        fs::write(self.folder.join("sources.list"), SOURCES)?;
+        fs::write(self.folder.join("apt.conf"), self.configuration())
+    }
+
+    fn update(&self) -> Result<()> {
         run(self.apt("apt-get").arg("update"))?;
         run_quietly(Command::new("touch").arg(self.updated()))
     }

@@ -46,7 +46,7 @@ fn init() -> String {
 }
 
 fn copy_module(kernel: &Kernel, name: &str, folder: &Path) -> Result<()> {
-    let file = |suffix: &str| find(&kernel.modules, &format!("{name}.ko{suffix}"));
+    let file = |suffix: &str| kernel.module(&format!("{name}.ko{suffix}"));
     let copy = folder.join(format!("{name}.ko"));
     if let Some(module) = file("")? {
         fs::copy(module, copy)?;
@@ -57,12 +57,6 @@ fn copy_module(kernel: &Kernel, name: &str, folder: &Path) -> Result<()> {
         }
     }
     Ok(())
-}
-
-/// The file of that name in a folder or below it.
-fn find(folder: &Path, name: &str) -> Result<Option<PathBuf>> {
-    let found = output(Command::new("find").arg(folder).args(["-name", name]))?;
-    Ok(found.lines().next().map(PathBuf::from))
 }
 
 /// All of a folder, in the format that kernels unpack.
