@@ -1,4 +1,4 @@
-//! Debian's archive: packages of releases other than the machine's, by an apt that has its lists in a folder of its own.
+//! Debian's archive: packages of releases other than the machine's, by an apt with its lists in a folder of its own.
 
 use std::{
     fs,
@@ -75,8 +75,8 @@ impl Archive {
         self.folder.join("updated")
     }
 
-    /// What apt finds here, not in its usual folders. It downloads as whoever calls it, since its own user may not be able
-    /// to write here; and no more than the lists of packages.
+    /// What apt finds here, not in its usual folders. It downloads as whoever calls it, since its own user may not be
+    /// able to write here; and no more than the lists of packages.
     fn configuration(&self) -> String {
         let folder = self.folder.display();
         format!(

@@ -1,6 +1,6 @@
 #!/bin/busybox sh
-# The first process of the guest: makes a root of the host's files and empty folders, runs /run/vm-test/tests there, prints
-# its status and switches the machine off. `BOUND` and `EMPTY` are set by what is put before this line.
+# The first process of the guest: makes a root of the host's files and empty folders, runs /run/vm-test/tests there,
+# prints its status and switches the machine off. initramfs.rs puts before this what sets `MODULES`, `EMPTY` and `BOUND`.
 for applet in $(busybox --list); do busybox ln -s busybox "/bin/$applet" 2>/dev/null; done
 mkdir -p /proc /sys /dev /host /root
 mount -t proc proc /proc
