@@ -47,7 +47,7 @@ pub enum KernelError {
     #[error("cannot load the BPF programs")]
     Load(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// The kernel's verifier does not accept a program.
-    #[error("this kernel refuses the BPF program {program} (-v prints the verifier's log; please report it)")]
+    #[error("this kernel refuses the BPF program {program} (please report it, with what `memprof -v -- true` prints)")]
     Refused {
         /// Its name.
         program: String,

@@ -1,4 +1,4 @@
-//! Debian's archive: packages of releases other than the machine's, by an apt that has its lists in a folder of its own.
+//! Debian's archive: packages of releases other than the machine's, by an apt with its lists in a folder of its own.
 
 use std::{
     fs,
@@ -33,6 +33,7 @@ impl Archive {
     /// With lists that are not old.
     pub(super) fn open() -> Result<Self> {
         let archive = Self { folder: target_directory().join("vm/apt") };
+        archive.configure().context("cannot write apt's configuration")?;
         if !archive.is_fresh() {
             archive.update()?;
         }
@@ -56,11 +57,15 @@ impl Archive {
         modified.is_ok_and(|time| SystemTime::now().duration_since(time).is_ok_and(|age| age < FRESH))
     }
 
-    fn update(&self) -> Result<()> {
+    fn configure(&self) -> std::io::Result<()> {
         for part in ["lists/partial", "cache/archives/partial"] {
-            fs::create_dir_all(self.folder.join(part)).with_context(|| format!("cannot create {part} for apt"))?;
+            fs::create_dir_all(self.folder.join(part))?;
         }
-        fs::write(self.folder.join("sources.list"), SOURCES).context("cannot write a list of sources")?;
+        fs::write(self.folder.join("sources.list"), SOURCES)?;
+        fs::write(self.folder.join("apt.conf"), self.configuration())
+    }
+
+    fn update(&self) -> Result<()> {
         run(self.apt("apt-get").arg("update"))?;
         run_quietly(Command::new("touch").arg(self.updated()))
     }
@@ -70,21 +75,25 @@ impl Archive {
         self.folder.join("updated")
     }
 
+    /// What apt finds here, not in its usual folders. It downloads as whoever calls it, since its own user may not be
+    /// able to write here; and no more than the lists of packages.
+    fn configuration(&self) -> String {
+        let folder = self.folder.display();
+        format!(
+            "Dir::Etc::SourceList \"{folder}/sources.list\";\n\
+             Dir::Etc::SourceParts \"/dev/null\";\n\
+             Dir::Etc::Trusted \"{KEYS}\";\n\
+             Dir::State::Lists \"{folder}/lists\";\n\
+             Dir::Cache \"{folder}/cache\";\n\
+             APT::Sandbox::User \"\";\n\
+             Acquire::Languages \"none\";\n\
+             Acquire::IndexTargets::deb::DEP-11::DefaultEnabled \"false\";\n"
+        )
+    }
+
     fn apt(&self, program: &str) -> Command {
         let mut command = Command::new(program);
-        command.arg("--quiet");
-        let folder = self.folder.display();
-        for option in [
-            format!("Dir::Etc::SourceList={folder}/sources.list"),
-            "Dir::Etc::SourceParts=/dev/null".into(),
-            format!("Dir::Etc::Trusted={KEYS}"),
-            format!("Dir::State::Lists={folder}/lists"),
-            format!("Dir::Cache={folder}/cache"),
-            // Its own user for downloads need not be able to write where we do.
-            "APT::Sandbox::User=".into(),
-        ] {
-            command.arg("--option").arg(option);
-        }
+        command.arg("--quiet").arg("--config-file").arg(self.folder.join("apt.conf"));
         command
     }
 }

@@ -1,6 +1,6 @@
 #!/bin/busybox sh
-# The first process of the guest: makes a root of the host's files and empty folders, runs /run/vm-test/tests there, prints
-# its status and switches the machine off. `BOUND` and `EMPTY` are set by what is put before this line.
+# The first process of the guest: makes a root of the host's files and empty folders, runs /run/vm-test/tests there,
+# prints its status and switches the machine off. initramfs.rs puts before this what sets `MODULES`, `EMPTY` and `BOUND`.
 for applet in $(busybox --list); do busybox ln -s busybox "/bin/$applet" 2>/dev/null; done
 mkdir -p /proc /sys /dev /host /root
 mount -t proc proc /proc
@@ -36,8 +36,8 @@ cp /bin/busybox /tests /root/run/vm-test/
 cat > /root/run/vm-test/main <<'END'
 cd /run/vm-test
 echo "vm-test: kernel $(./busybox uname -r)"
-./busybox sh ./tests
-echo "vm-test: status $?"
+# Through a pipe, as a terminal would change what programs print.
+{ ./busybox sh ./tests 2>&1 </dev/null; echo "vm-test: status $?"; } | ./busybox cat
 ./busybox poweroff -f
 END
 exec switch_root /root /run/vm-test/busybox sh /run/vm-test/main

@@ -22,12 +22,9 @@ const MODULES: [&str; 7] =
 /// Folders of the host that are empty ones of the guest's.
 const EMPTY: [&str; 3] = ["/tmp", "/run", "/var/tmp"];
 
-/// Makes the archive that starts a kernel, and then the tests by the script `tests`.
-pub(super) fn build(kernel: &Kernel, tests: &str) -> Result<PathBuf> {
-    let folder = target_directory().join("vm/initramfs");
-    if folder.exists() {
-        fs::remove_dir_all(&folder)?;
-    }
+/// Makes the archive that starts a kernel, and then the tests by the script `tests`; in an empty folder.
+pub(super) fn build(kernel: &Kernel, tests: &str, folder: &Path) -> Result<PathBuf> {
+    let folder = folder.join("initramfs");
     for part in ["bin", "modules"] {
         fs::create_dir_all(folder.join(part))?;
     }
@@ -49,7 +46,7 @@ fn init() -> String {
 }
 
 fn copy_module(kernel: &Kernel, name: &str, folder: &Path) -> Result<()> {
-    let file = |suffix: &str| find(&kernel.modules, &format!("{name}.ko{suffix}"));
+    let file = |suffix: &str| kernel.module(&format!("{name}.ko{suffix}"));
     let copy = folder.join(format!("{name}.ko"));
     if let Some(module) = file("")? {
         fs::copy(module, copy)?;
@@ -60,12 +57,6 @@ fn copy_module(kernel: &Kernel, name: &str, folder: &Path) -> Result<()> {
         }
     }
     Ok(())
-}
-
-/// The file of that name in a folder or below it.
-fn find(folder: &Path, name: &str) -> Result<Option<PathBuf>> {
-    let found = output(Command::new("find").arg(folder).args(["-name", name]))?;
-    Ok(found.lines().next().map(PathBuf::from))
 }
 
 /// All of a folder, in the format that kernels unpack.

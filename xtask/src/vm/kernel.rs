@@ -6,18 +6,17 @@ use std::{
     process::Command,
 };
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 
 use super::archive::Archive;
-use crate::process::{run, target_directory};
+use crate::process::{output, run, target_directory};
 
 /// An unpacked kernel package.
 pub(super) struct Kernel {
     pub(super) package: String,
     /// The compressed kernel.
     pub(super) image: PathBuf,
-    /// Where its modules are, somewhere below.
-    pub(super) modules: PathBuf,
+    folder: PathBuf,
 }
 
 impl Kernel {
@@ -30,9 +29,20 @@ impl Kernel {
         if !folder.exists() {
             unpack(&package, archive, &folder)?;
         }
-        let image = entry(&folder.join("boot"), "vmlinuz-")?;
-        Ok(Self { package, image, modules: folder.join("lib/modules") })
+        let image = find(&folder, "vmlinuz*")?.with_context(|| format!("{package} has no kernel in it"))?;
+        Ok(Self { package, image, folder })
     }
+
+    /// The file of a module; none if it is built in, or the kernel has no such module.
+    pub(super) fn module(&self, file: &str) -> Result<Option<PathBuf>> {
+        find(&self.folder, file)
+    }
+}
+
+/// A file in a folder or below it, by its name.
+fn find(folder: &Path, name: &str) -> Result<Option<PathBuf>> {
+    let found = output(Command::new("find").arg(folder).args(["-name", name]))?;
+    Ok(found.lines().next().map(PathBuf::from))
 }
 
 /// Of packages of one version, the signed one (it is the same kernel) goes first.
@@ -51,30 +61,30 @@ fn numbers(name: &str) -> Vec<u32> {
     name.split(|character: char| !character.is_ascii_digit()).filter_map(|digits| digits.parse().ok()).collect()
 }
 
-/// Unpacks a package beside `folder` first, so that what bears its name is whole.
+/// Downloads and unpacks a package, beside `folder` first, so that what bears its name is whole.
 fn unpack(package: &str, archive: &Archive, folder: &Path) -> Result<()> {
-    let partial = folder.with_extension("partial");
+    let partial = folder.with_file_name("partial");
     if partial.exists() {
         fs::remove_dir_all(&partial).with_context(|| format!("cannot remove {}", partial.display()))?;
     }
-    fs::create_dir_all(&partial).with_context(|| format!("cannot create {}", partial.display()))?;
-    archive.download(package, &partial)?;
-    let package = entry(&partial, package)?;
-    run(Command::new("dpkg-deb").arg("-x").arg(&package).arg(&partial))?;
-    fs::remove_file(&package).context("cannot remove the package")?;
+    let downloads = partial.join("downloads");
+    fs::create_dir_all(&downloads).with_context(|| format!("cannot create {}", downloads.display()))?;
+    for part in parts(package, &archive.packages("linux-")?) {
+        archive.download(&part, &downloads)?;
+    }
+    for part in fs::read_dir(&downloads).context("cannot read what was downloaded")? {
+        let part = part.context("cannot read what was downloaded")?.path();
+        run(Command::new("dpkg-deb").arg("-x").arg(part).arg(&partial))?;
+    }
+    fs::remove_dir_all(&downloads).context("cannot remove the packages")?;
     fs::rename(&partial, folder).with_context(|| format!("cannot create {}", folder.display()))
 }
 
-/// What in a folder begins like this.
-fn entry(folder: &Path, prefix: &str) -> Result<PathBuf> {
-    let entries = fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))?;
-    for entry in entries {
-        let entry = entry.with_context(|| format!("cannot read {}", folder.display()))?;
-        if entry.file_name().as_encoded_bytes().starts_with(prefix.as_bytes()) {
-            return Ok(entry.path());
-        }
-    }
-    bail!("{} has no {prefix}*", folder.display())
+/// A package, and those that since Linux 7 have the files which it had before.
+fn parts(package: &str, known: &str) -> Vec<String> {
+    let others = ["linux-binary-", "linux-modules-"].map(|part| package.replacen("linux-image-", part, 1));
+    let others = others.into_iter().filter(|part| known.lines().any(|name| name == part));
+    std::iter::once(package.to_owned()).chain(others).collect()
 }
 
 #[cfg(test)]
@@ -99,5 +109,16 @@ mod tests {
         assert_eq!(newest("6.12"), Some("linux-image-6.12.100+deb12-cloud-amd64"));
         assert_eq!(newest("6.12-rt"), Some("linux-image-6.12.99+deb12-rt-amd64-unsigned"));
         assert_eq!(newest("6.6"), None);
+    }
+
+    #[test]
+    fn a_package_may_have_parts() {
+        let known = "linux-binary-7.3-cloud-amd64\nlinux-modules-7.3-cloud-amd64\nlinux-modules-7.4-cloud-amd64";
+        let parts = |package| parts(package, known).join(" ");
+        assert_eq!(parts("linux-image-6.1"), "linux-image-6.1");
+        assert_eq!(
+            parts("linux-image-7.3-cloud-amd64"),
+            "linux-image-7.3-cloud-amd64 linux-binary-7.3-cloud-amd64 linux-modules-7.3-cloud-amd64"
+        );
     }
 }

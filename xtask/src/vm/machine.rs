@@ -2,14 +2,14 @@
 
 use std::{
     io::{BufRead, BufReader},
-    path::{Path, PathBuf},
+    path::Path,
     process::{Child, ChildStdout, Command, Stdio},
     time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::process::{is_on_path, privileged, run_quietly, target_directory};
+use crate::process::{is_on_path, privileged};
 
 /// Where distributions have it. It runs as root, since the guest's programs do.
 const DAEMONS: [&str; 2] = ["/usr/lib/qemu/virtiofsd", "/usr/libexec/virtiofsd"];
@@ -29,12 +29,12 @@ pub(super) struct Machine {
 }
 
 impl Machine {
-    pub(super) fn boot(kernel: &Path, initramfs: &Path, limit: Duration) -> Result<Self> {
+    /// Starts a kernel. The socket, through which QEMU speaks with the daemon, must not exist.
+    pub(super) fn boot(kernel: &Path, initramfs: &Path, socket: &Path, limit: Duration) -> Result<Self> {
         if !is_on_path(QEMU) {
             bail!("{QEMU} is missing: `cargo xtask setup --vm` installs it");
         }
-        let socket = target_directory().join("vm/files.socket");
-        let files = serve_files(&socket, limit)?;
+        let files = serve_files(socket, limit)?;
         let mut qemu = limited(QEMU, limit)?;
         qemu.args(["-machine", "q35,memory-backend=memory", "-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2"]);
         qemu.args(["-m", MEMORY, "-object", &format!("memory-backend-memfd,id=memory,size={MEMORY},share=on")]);
@@ -60,13 +60,10 @@ impl Machine {
     }
 }
 
-fn serve_files(socket: &PathBuf, limit: Duration) -> Result<Process> {
+fn serve_files(socket: &Path, limit: Duration) -> Result<Process> {
     let Some(daemon) = DAEMONS.into_iter().find(|path| Path::new(path).exists()) else {
         bail!("virtiofsd is missing: install the package qemu-system-common, or virtiofsd where there is one");
     };
-    if socket.exists() {
-        run_quietly(privileged("rm")?.arg(socket))?;
-    }
     let mut command = limited(daemon, limit)?;
     command.arg(format!("--socket-path={}", socket.display()));
     command.args(["-o", "source=/", "-o", "cache=always", "-o", "sandbox=chroot"]);

@@ -1,8 +1,8 @@
-//! The live tests on other kernels: Debian's, unpacked and not installed, in QEMU, which emulates the processor so that no
-//! KVM is needed.
+//! The live tests on other kernels: Debian's, unpacked and not installed, in QEMU, which emulates the processor: KVM is not
+//! needed.
 //!
-//! The guest's root is the host's, shared read-only through virtiofs (Debian's cloud kernels have no 9p), with empty folders
-//! where programs write. So it has the compilers, the servers and the test executables, and no image is built.
+//! The guest's root is the host's, shared read-only through virtiofs (Debian's cloud kernels have no 9p), with empty
+//! folders where programs write. So it has the compilers, the servers and the test executables, and no image is built.
 
 mod archive;
 mod initramfs;
@@ -23,8 +23,8 @@ const KERNELS: [&str; 2] = ["6.1", "6.12"];
 
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
-    /// A version of Debian's kernels, of which the newest is taken, with a flavour other than cloud behind it (`6.12-rt`);
-    /// repeatable [default: 6.1 and 6.12]
+    /// A version of Debian's kernels, of which the newest is taken, with a flavour other than cloud behind it
+    /// (`6.12-rt`); repeatable [default: 6.1 and 6.12]
     #[arg(long, value_name = "VERSION")]
     kernel: Vec<String>,
     /// A test executable as `cargo test` names it, such as live_stacks or 'live*'; repeatable [default: a selection]
@@ -34,7 +34,7 @@ pub(crate) struct Arguments {
     #[arg(long, conflicts_with = "test")]
     short: bool,
     /// Longest time that a kernel may take
-    #[arg(long, value_name = "MINUTES", default_value_t = 30)]
+    #[arg(long, value_name = "MINUTES", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..))]
     limit: u64,
     /// For the test executables, such as the name of a test
     #[arg(last = true)]
@@ -66,8 +66,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
 
 fn test(kernel: &Kernel, script: &str, limit: Duration) -> Result<Verdict> {
     eprintln!("\n== {}", kernel.package);
-    let initramfs = initramfs::build(kernel, script).context("cannot make the initramfs")?;
-    let mut machine = Machine::boot(&kernel.image, &initramfs, limit)?;
+    let folder = tempfile::tempdir().context("cannot make a folder")?;
+    let initramfs = initramfs::build(kernel, script, folder.path()).context("cannot make the initramfs")?;
+    let mut machine = Machine::boot(&kernel.image, &initramfs, &folder.path().join("files.socket"), limit)?;
     let verdict = Verdict::read(&kernel.package, machine.console()?);
     machine.wait()?;
     verdict

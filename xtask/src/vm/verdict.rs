@@ -17,8 +17,8 @@ pub(super) struct Verdict {
 }
 
 impl Verdict {
-    /// Reads the guest's console to its end. What the tests print is passed on, and what came before them only if they do
-    /// not begin.
+    /// Reads the guest's console to its end. What the tests print is passed on, and what came before them only if they
+    /// do not begin.
     pub(super) fn read(package: &str, console: impl BufRead) -> Result<Self> {
         let mut verdict = Self { package: package.to_owned(), ..Self::default() };
         let mut boot = String::new();
