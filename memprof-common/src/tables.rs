@@ -22,11 +22,16 @@ pub struct Space {
     /// at an `execve`: what is cached of the old one, and the names of its stacks, are void then. Odd numbers are given
     /// by the programs, at an `execve`, even ones by userspace.
     pub generation: u64,
-    /// How often code was unmapped or mapped over; counted by the programs.
+    /// How often something in `mappings` was unmapped or mapped over; counted by the programs.
     pub changes: u64,
-    /// The `changes` that `mappings` takes into account; written by userspace, last. While the two differ, what `mappings` says
+    /// The `changes` that `mappings` takes into account; written by userspace, last. While the two differ, all that `mappings` says
     /// may be void.
     pub changes_known: u64,
+    /// How often code of a file was mapped; counted by the programs.
+    pub news: u64,
+    /// The `news` that `mappings` takes into account. While the two differ, what is new in `mappings` may be void: it may have
+    /// gone before it was there, so that nobody counted a change.
+    pub news_known: u64,
 }
 
 /// See [`Space::generation`]. With an address of 47 bits it makes a word.
@@ -110,8 +115,16 @@ pub struct MappedCode {
     pub rows_count: u32,
     /// The object, see [`FrameWord`].
     pub object: u32,
-    /// 1 if it is a file's; what is made at run time may change without notice, and makes nothing void.
-    pub is_of_file: u32,
+    /// See [`code_flags`].
+    pub flags: u32,
+}
+
+/// What [`MappedCode`] is.
+pub mod code_flags {
+    /// A file's. What is made at run time may change without notice, and makes nothing void.
+    pub const OF_FILE: u32 = 1;
+    /// Not in the run that was replaced by this one.
+    pub const NEW: u32 = 2;
 }
 
 /// A frame, wherever it was mapped: an object and an offset in its file, or an address in no known mapping.
@@ -180,7 +193,7 @@ pub mod ended {
 }
 
 const _: () = {
-    assert!(size_of::<Space>() == 40);
+    assert!(size_of::<Space>() == 56);
     assert!(size_of::<CachedRule>() == 16);
     assert!(size_of::<MappedCode>() == 40);
 };

@@ -49,15 +49,17 @@ fn capture_into(ctx: &RetProbeContext, claimed: Claimed, call: &Call) -> u64 {
     }
     // SAFETY: a map value, valid while the program runs.
     let (hash, ended) = unsafe { ((*claimed.scratch).walk.hash, (*claimed.scratch).walk.ended) };
-    if !is_known || ended & ended::IN_UNKNOWN_CODE != 0 {
-        return copy::keep(ctx, claimed.slot, call);
+    if is_known && ended & ended::IN_UNKNOWN_CODE == 0 {
+        let stack = if hash == UNKNOWN_STACK { 1 } else { hash };
+        if let Some(known) = STACKS.get_ptr_mut(stack) {
+            count(known, call.size);
+            return stack;
+        }
+        if place_frames(claimed.slot) == 0 {
+            return introduce(claimed, stack, call);
+        }
     }
-    let stack = if hash == UNKNOWN_STACK { 1 } else { hash };
-    if let Some(known) = STACKS.get_ptr_mut(stack) {
-        count(known, call.size);
-        return stack;
-    }
-    introduce(claimed, stack, call)
+    copy::keep(ctx, claimed.slot, call)
 }
 
 /// The registers of the caller, to which the function has just returned. The image and the generation of its mappings are
@@ -101,7 +103,7 @@ pub fn mix(word: u64) -> u64 {
     word ^ word >> 32
 }
 
-/// Enters a new stack and sends its frames. If they cannot be sent, the entry is taken back, so that the next
+/// Enters a new stack and sends its frames, which have been placed. If they cannot be sent, the entry is taken back, so that the next
 /// allocation there tries again.
 #[inline(always)]
 fn introduce(claimed: Claimed, stack: u64, call: &Call) -> u64 {
@@ -122,7 +124,6 @@ fn introduce(claimed: Claimed, stack: u64, call: &Call) -> u64 {
     }
     // SAFETY: the helper has no preconditions.
     let time = unsafe { bpf_ktime_get_ns() };
-    place_frames(claimed.slot);
     // SAFETY: a map value, valid while the program runs; what filled it has returned.
     let Scratch { walk, record, .. } = unsafe { &mut *claimed.scratch };
     record.header = Header { kind: kind::STACK, image, time };
@@ -138,7 +139,8 @@ fn introduce(claimed: Claimed, stack: u64, call: &Call) -> u64 {
     UNKNOWN_STACK
 }
 
-/// Says what each frame lies in, from the mappings that the unwinder has gone by.
+/// Says what each frame lies in, from the mappings that the unwinder has gone by. Returns how many lie in none: what the cache has a
+/// rule for may have become uncertain.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn place_frames(slot: u32) -> u32 {
@@ -146,14 +148,17 @@ pub extern "C" fn place_frames(slot: u32) -> u32 {
     // SAFETY: a map value, valid while the program runs; `place` does not touch it.
     let Scratch { walk, record, .. } = unsafe { &mut *scratch };
     let depth = walk.depth;
+    let mut unknown = 0;
     for index in 0..MAX_FRAMES {
         if index as u64 >= depth {
             break;
         }
         let address = walk.pcs[index];
-        record.frames[index] = StackFrame { address, place: place(walk.target, address) };
+        let place = place(walk.target, address);
+        record.frames[index] = StackFrame { address, place };
+        unknown += u32::from(FrameWord(place).place().is_none());
     }
-    0
+    unknown
 }
 
 /// A return address's [`FrameWord`].

@@ -14,7 +14,7 @@
 use aya_ebpf::helpers::generated::bpf_probe_read_user;
 use memprof_common::{
     MAX_FRAMES,
-    tables::{CachedRule, MappedCode, Run, ended, unwind_mode},
+    tables::{CachedRule, MappedCode, Run, code_flags, ended, unwind_mode},
     unwind::{RBP_AT_RBP, RBP_LOST, Rule, kind, sigcontext},
 };
 
@@ -434,7 +434,20 @@ pub extern "C" fn find_rule(target: u32, pc: u64) -> u64 {
 #[inline(always)]
 pub fn find_mapping(target: u32, address: u64) -> Option<&'static MappedCode> {
     let mapping = last_mapping_below(target, address.wrapping_add(1))?;
-    if address < mapping.end { Some(mapping) } else { None }
+    if address < mapping.end && is_certain(target, mapping) { Some(mapping) } else { None }
+}
+
+/// What is new may have been replaced before it was told.
+#[inline(always)]
+fn is_certain(target: u32, mapping: &MappedCode) -> bool {
+    if mapping.flags & code_flags::NEW == 0 {
+        return true;
+    }
+    let Some(space) = SPACES.get_ptr(target) else { return false };
+    // SAFETY: a map value, valid while the program runs; words that are written as such.
+    unsafe {
+        core::ptr::read_volatile(&raw const (*space).news) == core::ptr::read_volatile(&raw const (*space).news_known)
+    }
 }
 
 /// The last mapping of a target that starts below an address.

@@ -15,7 +15,7 @@ use aya::{
 };
 use memprof_common::{
     MAX_TARGETS,
-    tables::{self, GENERATION_BITS, Run, Space},
+    tables::{self, GENERATION_BITS, Run, Space, code_flags},
     unwind::{Row, Rule},
 };
 
@@ -35,9 +35,12 @@ const GRACE: Duration = Duration::from_millis(100);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NoRoom;
 
-/// How often a target's code was unmapped or mapped over, up to some moment.
+/// How often a target's code was unmapped or mapped over, and how often new code was mapped, up to some moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct CodeChanges(u64);
+pub struct CodeChanges {
+    changes: u64,
+    news: u64,
+}
 
 /// What a target has mapped.
 #[derive(Clone, Copy, Debug)]
@@ -134,23 +137,29 @@ impl Tables {
 
     /// The changes so far.
     pub(super) fn changes(&self, target: TargetId) -> CodeChanges {
-        CodeChanges(self.spaces.word(target.0 as usize, offset_of!(Space, changes)).load(Ordering::Acquire))
+        let read = |offset| self.spaces.word(target.0 as usize, offset).load(Ordering::Acquire);
+        CodeChanges { changes: read(offset_of!(Space, changes)), news: read(offset_of!(Space, news)) }
     }
 
     /// Whether there were changes that the mappings do not take into account.
     pub(super) fn awaits_code(&self, target: TargetId) -> bool {
-        let known = self.spaces.word(target.0 as usize, offset_of!(Space, changes_known));
-        known.load(Ordering::Relaxed) != self.changes(target).0
+        let read = |offset| self.spaces.word(target.0 as usize, offset).load(Ordering::Relaxed);
+        let (changes, news) = (read(offset_of!(Space, changes_known)), read(offset_of!(Space, news_known)));
+        CodeChanges { changes, news } != self.changes(target)
     }
 
     /// Replaces what a target has mapped.
     pub(super) fn set_code(&mut self, target: TargetId, code: &MappedCode<'_>) -> Result<(), NoRoom> {
         self.reuse_replaced();
-        let entries: Vec<_> = code.mappings.iter().take(MOST_MAPPINGS).map(|mapping| self.entry(mapping)).collect();
+        let mut entries: Vec<_> = code.mappings.iter().take(MOST_MAPPINGS).map(|mapping| self.entry(mapping)).collect();
         let place = self.free_mappings.take(entries.len() as u32).ok_or(NoRoom)?;
-        self.mappings.write(place.start as usize, &entries);
         let old = self.runs.insert(target, place.clone()).unwrap_or(0..0);
-        let is_extension = old.clone().all(|index| extends(&entries, self.mappings.read(index as usize)));
+        let known: Vec<_> = old.clone().map(|index| self.mappings.read(index as usize)).collect();
+        let is_extension = known.iter().all(|entry| is_in(&entries, entry));
+        for entry in entries.iter_mut().filter(|entry| !is_in(&known, entry)) {
+            entry.flags |= code_flags::NEW;
+        }
+        self.mappings.write(place.start as usize, &entries);
         self.set(target, offset_of!(Space, stack_end), code.stack_end);
         // The programs read the generation first and the mappings later, so what they cache under the new generation is of the
         // new mappings.
@@ -158,7 +167,8 @@ impl Tables {
         if !is_extension {
             self.renew(target);
         }
-        self.set(target, offset_of!(Space, changes_known), code.changes.0);
+        self.set(target, offset_of!(Space, news_known), code.changes.news);
+        self.set(target, offset_of!(Space, changes_known), code.changes.changes);
         self.replaced.push((Instant::now(), Replaced::Mappings(old)));
         Ok(())
     }
@@ -192,7 +202,7 @@ impl Tables {
             rows_first: rows.start,
             rows_count: rows.len() as u32,
             object: mapping.object.0,
-            is_of_file: u32::from(*kind != ObjectKind::Other),
+            flags: if *kind == ObjectKind::Other { 0 } else { code_flags::OF_FILE },
         }
     }
 
@@ -207,13 +217,13 @@ impl Tables {
     }
 }
 
-/// Whether everything that `old` says still holds in `code`.
-fn extends(code: &[tables::MappedCode], old: tables::MappedCode) -> bool {
-    let index = code.partition_point(|entry| entry.start <= old.start);
-    let Some(entry) = index.checked_sub(1).map(|index| code[index]) else { return false };
-    old.end <= entry.end
-        && (old.file_bias, old.object, old.rows_first, old.rows_count)
-            == (entry.file_bias, entry.object, entry.rows_first, entry.rows_count)
+/// Whether all of an entry is in a run, as it is.
+fn is_in(run: &[tables::MappedCode], entry: &tables::MappedCode) -> bool {
+    let index = run.partition_point(|other| other.start <= entry.start);
+    let Some(other) = index.checked_sub(1).map(|index| run[index]) else { return false };
+    entry.end <= other.end
+        && (entry.file_bias, entry.object, entry.rows_first, entry.rows_count)
+            == (other.file_bias, other.object, other.rows_first, other.rows_count)
 }
 
 fn array(bpf: &mut Ebpf, name: &str) -> Result<MapData, KernelError> {
