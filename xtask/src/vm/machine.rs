@@ -36,6 +36,7 @@ impl Machine {
         }
         let files = serve_files(socket, limit)?;
         let mut qemu = limited(QEMU, limit)?;
+        // In one thread: with more, a processor was seen to execute kernel code that another one had patched before.
         qemu.args(["-machine", "q35,memory-backend=memory", "-accel", "tcg,thread=single", "-cpu", "max", "-smp", "2"]);
         qemu.args(["-m", MEMORY, "-object", &format!("memory-backend-memfd,id=memory,size={MEMORY},share=on")]);
         qemu.args(["-nodefaults", "-display", "none", "-serial", "stdio", "-no-reboot"]);
