@@ -106,7 +106,10 @@ fn uprobes() -> Check {
 fn btf() -> Check {
     match fs::metadata("/sys/kernel/btf/vmlinux") {
         Ok(_) => Check::new("kernel BTF", "present", Outcome::Good),
-        Err(_) => Check::new("kernel BTF", "absent", Outcome::Limited("memprof does not need it".into())),
+        Err(_) => {
+            let lack = "stacks may end at other tools' return probes, and code that replaces code is noticed a moment late";
+            Check::new("kernel BTF", "absent", Outcome::Limited(lack.into()))
+        }
     }
 }
 
