@@ -64,6 +64,16 @@ int main(int argc, char **arguments) {
         await("done\n");
         return 0;
     }
+    if (!strcmp(order, "stepwise")) {
+        await("ready\n");
+        for (int i = 0; i < count; i++) {
+            open_library(i);
+            visit(i);
+            close_library(i);
+            await("closed\n");
+        }
+        return 0;
+    }
     for (int round = 0; round < rounds; round++) {
         if (!strcmp(order, "alone")) {
             for (int i = 0; i < count; i++) { open_library(i); visit(i); close_library(i); }
@@ -92,6 +102,13 @@ void *ENTER(void) {
 }
 "#;
 
+/// As many more functions, each with some unwinding rows.
+fn padding(functions: usize) -> String {
+    let function =
+        |number| format!("void pad{number}(void (*use)(void *)) {{ char some[64]; use(some); use(some); }}\n");
+    (0..functions).map(function).collect()
+}
+
 /// Library `number` leaks so much at each visit.
 fn size(number: u64) -> u64 {
     10_000 + number
@@ -99,9 +116,13 @@ fn size(number: u64) -> u64 {
 
 /// The program, and that many libraries beside it, none of which keeps frame pointers.
 fn guest(libraries: u64) -> Program {
+    padded_guest(libraries, 0)
+}
+
+fn padded_guest(libraries: u64, functions: usize) -> Program {
     let flags = ["-O2", "-fomit-frame-pointer", "-fno-optimize-sibling-calls", "-fno-builtin", "-w"];
     let program = Program::c(GUEST, &[&flags[..], &["-no-pie", "-ldl"]].concat());
-    std::fs::write(program.folder().join("library.c"), LIBRARY).unwrap();
+    std::fs::write(program.folder().join("library.c"), LIBRARY.to_owned() + &padding(functions)).unwrap();
     let compile = |number: u64| {
         let mut gcc = Command::new("gcc");
         gcc.args(flags).args(["-shared", "-fPIC", "library.c", "-o", &format!("lib{number}.so")]);
@@ -168,6 +189,32 @@ fn many_libraries_one_after_the_other_at_one_address_are_told_apart() {
     let program = guest(60);
     let run = run(&program, "alone", 60, 5);
     assert_exact(&program, &run.exact(), 60, 5);
+}
+
+#[test]
+fn the_rows_of_a_library_that_is_closed_make_room_for_others() {
+    // Some 40 KB of rows each, where libc and the loader leave about 50.
+    let program = padded_guest(4, 700);
+    let little = ["--min-size", "10000B", "--unwind-memory", "256KiB", "-v"];
+    let lacks_room = |run: &Run| run.stderr.contains("rows fit");
+    let together = launch(&little, &[program.path().to_str().unwrap(), "together", "4", "1"]);
+    assert!(lacks_room(&together), "{}", together.stderr);
+
+    let mut command = Command::new(program.path());
+    let mut target = Target::start(command.args(["stepwise", "4", "1"]).stdin(Stdio::piped()).stdout(Stdio::piped()));
+    assert_eq!(target.hear(), "ready");
+    let mut memprof = attach(target.pid(), &[&little[..], &["--interval", "200ms"]].concat());
+    memprof.ready();
+    for _ in 0..4 {
+        target.tell("go");
+        assert_eq!(target.hear(), "closed");
+        // One to see that it is closed, and one for what may still be using its rows.
+        (0..3).for_each(|_| drop(memprof.next_report()));
+    }
+    target.tell("end");
+    let run = memprof.wait();
+    assert!(!lacks_room(&run), "{}", run.stderr);
+    assert_exact(&program, &run.exact(), 4, 1);
 }
 
 #[test]

@@ -107,7 +107,8 @@ fn btf() -> Check {
     match fs::metadata("/sys/kernel/btf/vmlinux") {
         Ok(_) => Check::new("kernel BTF", "present", Outcome::Good),
         Err(_) => {
-            let lack = "stacks may end at other tools' return probes, and code that replaces code is noticed a moment late";
+            let lack =
+                "stacks may end at other tools' return probes, and code that replaces code is noticed a moment late";
             Check::new("kernel BTF", "absent", Outcome::Limited(lack.into()))
         }
     }

@@ -63,16 +63,14 @@ impl CodeTables {
 fn load(kernel: &mut Kernel, object: &Object) -> bool {
     let Some(rows) = rows_of(object) else { return false };
     let path = object.path.display();
-    let added = match kernel.add_rows(object.id, &rows) {
-        Err(NoRoom) => {
-            let fewer = at_calls(object, &rows);
-            log::info!("{path}: {} of {} rows fit (more: --unwind-memory)", fewer.len(), rows.len());
-            kernel.add_rows(object.id, &fewer)
-        }
-        added => added,
-    };
+    if kernel.add_rows(object.id, &rows).is_ok() {
+        log::debug!("{path}: {} unwinding rows", rows.len());
+        return true;
+    }
+    let fewer = at_calls(object, &rows);
+    let added = kernel.add_rows(object.id, &fewer);
     match added {
-        Ok(()) => log::debug!("{path}: {} unwinding rows", rows.len()),
+        Ok(()) => log::info!("{path}: {} of {} unwinding rows fit (more: --unwind-memory)", fewer.len(), rows.len()),
         Err(NoRoom) => log::warn!("{path}: no room for its unwinding rows (more: --unwind-memory)"),
     }
     added.is_ok()
