@@ -14,8 +14,9 @@ use memprof_common::{
 };
 
 use crate::{
+    mapping_changes,
     maps::{BINDINGS, EXECS, IN_FLIGHT, SPACES, TARGETS, TOTALS, TRACKED},
-    records, replaced_code,
+    records,
 };
 
 /// `sched_process_exec(task, old_pid, bprm)`: the old image is over, a new one begins.
@@ -65,7 +66,7 @@ fn begin_image(ctx: &RawTracePointContext, target: u32, by_other_thread: bool) {
 fn clear_space(target: u32, number: u32) {
     let Some(space) = SPACES.get_ptr_mut(target) else { return };
     let generation = (u64::from(number) << 1 | 1) & ((1 << GENERATION_BITS) - 1);
-    replaced_code::note_change(space);
+    mapping_changes::note_change(space);
     // SAFETY: a map value, valid while the program runs; the process has no other thread.
     unsafe {
         (&raw mut (*space).mappings).write_volatile(0);

@@ -14,10 +14,10 @@ mod copy;
 mod in_flight;
 mod kernel_structs;
 mod lifecycle;
+mod mapping_changes;
 mod maps;
 mod nursery;
 mod records;
-mod replaced_code;
 mod return_probes;
 mod stack;
 mod totals;
@@ -147,7 +147,7 @@ pub fn thread_exit(ctx: RawTracePointContext) -> i32 {
 /// A process maps or unmaps something.
 #[raw_tracepoint(tracepoint = "ma_write")]
 pub fn mappings_change(ctx: RawTracePointContext) -> i32 {
-    replaced_code::stored(&ctx);
+    mapping_changes::stored(&ctx);
     0
 }
 
