@@ -55,7 +55,7 @@ fn capture_into(ctx: &RetProbeContext, claimed: Claimed, call: &Call) -> u64 {
             count(known, call.size);
             return stack;
         }
-        if place_frames(claimed.slot) == 0 {
+        if place_frames(claimed.slot) != 0 {
             return introduce(claimed, stack, call);
         }
     }
@@ -139,8 +139,8 @@ fn introduce(claimed: Claimed, stack: u64, call: &Call) -> u64 {
     UNKNOWN_STACK
 }
 
-/// Says what each frame lies in, from the mappings that the unwinder has gone by. Returns how many lie in none: what the cache has a
-/// rule for may have become uncertain.
+/// Says what each frame lies in, from the mappings that the unwinder has gone by. Zero if one lies in none: what the cache has
+/// a rule for may have become uncertain.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn place_frames(slot: u32) -> u32 {
@@ -148,7 +148,6 @@ pub extern "C" fn place_frames(slot: u32) -> u32 {
     // SAFETY: a map value, valid while the program runs; `place` does not touch it.
     let Scratch { walk, record, .. } = unsafe { &mut *scratch };
     let depth = walk.depth;
-    let mut unknown = 0;
     for index in 0..MAX_FRAMES {
         if index as u64 >= depth {
             break;
@@ -156,9 +155,12 @@ pub extern "C" fn place_frames(slot: u32) -> u32 {
         let address = walk.pcs[index];
         let place = place(walk.target, address);
         record.frames[index] = StackFrame { address, place };
-        unknown += u32::from(FrameWord(place).place().is_none());
+        // Not counted: older verifiers would follow each count by itself.
+        if FrameWord(place).place().is_none() {
+            return 0;
+        }
     }
-    unknown
+    1
 }
 
 /// A return address's [`FrameWord`].
