@@ -93,10 +93,12 @@ pub enum EntryReason {
     TooLarge,
     /// Not all of it is instructions.
     NotDecoded,
-    /// Nothing that is emulated comes before something that the programs would miss.
+    /// Nothing that is emulated comes before something that cannot be skipped.
     NoneEmulated {
         /// The first instruction.
         entry: String,
+        /// What cannot be skipped, if anything is near.
+        before: Option<String>,
     },
     /// It jumps back to its first bytes.
     JumpBack {

@@ -66,28 +66,33 @@ pub(super) fn choose(code: &[u8]) -> Chosen {
 
 /// The first instruction that all kernels emulate, or else the first that newer ones do, if nothing before it matters.
 fn find(code: &[u8]) -> Chosen {
-    let mut entry = None;
+    let (mut entry, mut before) = (None, None);
     let mut second_best = None;
     for (index, instruction) in decode(code).enumerate() {
         let Some(instruction) = instruction else { return Chosen::entry(EntryReason::NotDecoded) };
-        let Instruction { name, offset, .. } = &instruction;
-        if index > MOST_SKIPPED || *offset > MOST_SKIPPED_BYTES {
+        if index > MOST_SKIPPED || instruction.offset > MOST_SKIPPED_BYTES {
             break;
         }
-        let entry = entry.get_or_insert_with(|| name.clone());
-        // Of a call, older kernels' emulation leaves the shadow stack without the return address. It is not for us to bring
-        // that about where the program's own first instruction would not have.
-        let is_later_call = index > 0 && matches!(instruction.flow, Flow::Call(_));
-        match instruction.emulation.filter(|_| !is_later_call) {
+        let entry = entry.get_or_insert_with(|| instruction.name.clone());
+        match emulation(&instruction) {
             Some(Emulation::Always) => return at(&instruction, Emulation::Always, entry),
             Some(emulation) if second_best.is_none() => second_best = Some(at(&instruction, emulation, entry)),
             _ => {}
         }
         if !instruction.is_harmless {
+            before = Some(instruction.name);
             break;
         }
     }
-    second_best.unwrap_or_else(|| Chosen::entry(EntryReason::NoneEmulated { entry: entry.unwrap_or_default() }))
+    let entry = entry.unwrap_or_default();
+    second_best.unwrap_or_else(|| Chosen::entry(EntryReason::NoneEmulated { entry, before }))
+}
+
+/// Whether an instruction is as good as emulated. A call is only at the entry: older kernels emulate it without the shadow
+/// stack, and it is not for us to bring that about where the program's own first instruction would not have.
+fn emulation(instruction: &Instruction) -> Option<Emulation> {
+    let is_later_call = instruction.offset != 0 && matches!(instruction.flow, Flow::Call(_));
+    instruction.emulation.filter(|_| !is_later_call)
 }
 
 fn at(found: &Instruction, emulation: Emulation, entry: &str) -> Chosen {

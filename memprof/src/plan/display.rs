@@ -82,7 +82,10 @@ impl Display for EntryReason {
             Self::SizeUnknown => formatter.write_str("its symbol has no size"),
             Self::TooLarge => formatter.write_str("too large to be an allocator function"),
             Self::NotDecoded => formatter.write_str("not all of it is instructions"),
-            Self::NoneEmulated { entry } => write!(formatter, "{entry}, and nothing emulated is near"),
+            Self::NoneEmulated { entry, before: Some(before) } => {
+                write!(formatter, "its {entry}; nothing is emulated before {before}, which cannot be skipped")
+            }
+            Self::NoneEmulated { entry, before: None } => write!(formatter, "its {entry}; nothing emulated is near"),
             Self::JumpBack { from } => write!(formatter, "it jumps back to its beginning, from + {from}"),
             Self::IndirectJump { from } => write!(formatter, "it jumps to an unknown place, from + {from}"),
             Self::SymbolInside { at } => write!(formatter, "another symbol is at + {at}"),
@@ -139,6 +142,10 @@ mod tests {
         Choice::Later { instruction: instruction.into(), emulation, entry: entry.into() }
     }
 
+    fn none_emulated(entry: &str, before: Option<&str>) -> EntryReason {
+        EntryReason::NoneEmulated { entry: entry.into(), before: before.map(Into::into) }
+    }
+
     #[test]
     fn a_plan_shows_where_what_is_probed_and_what_not() {
         let searched =
@@ -146,7 +153,7 @@ mod tests {
         let plan = AttachPlan {
             sites: vec![
                 site("malloc", 0x98870, 0, emulated("push"), &[]),
-                site("reallocarray", 0x99000, 0, Choice::Entry(EntryReason::NoneEmulated { entry: "mov".into() }), &[]),
+                site("reallocarray", 0x99000, 0, Choice::Entry(none_emulated("mov", Some("mul"))), &[]),
                 site("posix_memalign", 0x99100, 4, later("nop", Emulation::NewerKernels, "endbr64"), &[]),
                 site("aligned_alloc", 0x99200, 0, Choice::Entry(EntryReason::SymbolInside { at: 7 }), &["memalign"]),
                 site("free", 0x99300, 3, later("je", Emulation::Always, "test"), &["cfree"]),
@@ -161,8 +168,8 @@ mod tests {
             plan.to_string(),
             "/lib/libc.so.6\n\
             \x20 0x00098870  malloc (push, emulated): allocates arg0\n\
-            \x20 0x00099000  reallocarray (the entry, single-stepped: mov, and nothing emulated is near): frees arg0 on \
-            success, allocates arg1 * arg2\n\
+            \x20 0x00099000  reallocarray (the entry, single-stepped: its mov; nothing is emulated before mul, which cannot be \
+            skipped): frees arg0 on success, allocates arg1 * arg2\n\
             \x20 0x00099104  posix_memalign + 4 (nop, emulated by newer kernels; the entry's endbr64 would be \
             single-stepped): allocates arg2, pointer to *arg0\n\
             \x20 0x00099200  aligned_alloc (the entry, single-stepped: another symbol is at + 7) = memalign: allocates \
@@ -181,6 +188,7 @@ mod tests {
                 EntryReason::SizeUnknown,
                 EntryReason::TooLarge,
                 EntryReason::NotDecoded,
+                none_emulated("mov", None),
                 EntryReason::JumpBack { from: 40 },
                 EntryReason::IndirectJump { from: 41 },
                 EntryReason::JumpFromElsewhere { to: 3 },
@@ -191,6 +199,7 @@ mod tests {
                 "the entry, single-stepped: its symbol has no size",
                 "the entry, single-stepped: too large to be an allocator function",
                 "the entry, single-stepped: not all of it is instructions",
+                "the entry, single-stepped: its mov; nothing emulated is near",
                 "the entry, single-stepped: it jumps back to its beginning, from + 40",
                 "the entry, single-stepped: it jumps to an unknown place, from + 41",
                 "the entry, single-stepped: other code jumps to + 3",

@@ -30,8 +30,8 @@ fn later_by(emulation: Emulation, skipped: u64, instruction: &str, entry: &str) 
     Chosen { skipped, choice: Choice::Later { instruction: instruction.into(), emulation, entry: entry.into() } }
 }
 
-fn none_emulated(entry: &str) -> Chosen {
-    Chosen::entry(EntryReason::NoneEmulated { entry: entry.into() })
+fn none_emulated(entry: &str, before: Option<&str>) -> Chosen {
+    Chosen::entry(EntryReason::NoneEmulated { entry: entry.into(), before: before.map(Into::into) })
 }
 
 #[test]
@@ -45,7 +45,7 @@ fn glibc_of_debian_12() {
     // memalign: cmpb $0,…(%rip); je; jmp
     assert_eq!(chosen("80 3d 71 0e 14 00 00 74 07 e9 32 f6 ff ff 66 90"), later(7, "je", "cmp"));
     // reallocarray: mov %rsi,%rax; mul %rdx; which destroys the third argument.
-    assert_eq!(chosen("48 89 f0 48 f7 e2 48 89 c6 70 05 e9 40 b8 f8 ff"), none_emulated("mov"));
+    assert_eq!(chosen("48 89 f0 48 f7 e2 48 89 c6 70 05 e9 40 b8 f8 ff"), none_emulated("mov", Some("mul")));
 }
 
 #[test]
@@ -76,7 +76,7 @@ fn musl_and_others_whose_functions_jump_on() {
     // calloc: push %r12
     assert_eq!(chosen("41 54 49 89 f4 55 53 48 85 f6"), emulated("push"));
     // valloc: mov %rdi,%rsi destroys the second argument before it jumps on.
-    assert_eq!(chosen("48 89 fe bf 00 10 00 00 e9 a3 49 ff ff"), none_emulated("mov"));
+    assert_eq!(chosen("48 89 fe bf 00 10 00 00 e9 a3 49 ff ff"), none_emulated("mov", Some("mov")));
 }
 
 #[test]
@@ -84,7 +84,7 @@ fn jemalloc() {
     // malloc of 5.3: cmp $0x1000,%rdi; ja; lea …(%rip),%rdx
     assert_eq!(chosen("48 81 ff 00 10 00 00 0f 87 8d 00 00 00 48 8d 15 5c 7f 2c 00"), later(7, "ja", "cmp"));
     // free: mov %rdi,%rax; mov …(%rip),%rdx; mov %rdi,%rcx: registers of arguments that it does not have, but all are kept.
-    assert_eq!(chosen("48 89 f8 48 8b 15 0e 53 0a 00 48 89 f9 48 c1 e8 1a"), none_emulated("mov"));
+    assert_eq!(chosen("48 89 f8 48 8b 15 0e 53 0a 00 48 89 f9 48 c1 e8 1a"), none_emulated("mov", Some("mov")));
     // calloc: push %r15
     assert_eq!(chosen("41 57 41 56 41 55 41 54"), emulated("push"));
 }
@@ -92,9 +92,12 @@ fn jemalloc() {
 #[test]
 fn mimalloc() {
     // malloc of 2.0.9: mov …(%rip),%rax; mov %rdi,%rsi; mov %fs:(%rax),%rdi: the size has gone before anything is emulated.
-    assert_eq!(chosen("48 8b 05 49 b4 00 00 48 89 fe 64 48 8b 38 48 81 fe 00 04 00 00 77 29"), none_emulated("mov"));
+    assert_eq!(
+        chosen("48 8b 05 49 b4 00 00 48 89 fe 64 48 8b 38 48 81 fe 00 04 00 00 77 29"),
+        none_emulated("mov", Some("mov"))
+    );
     // free: mov %rdi,%rcx; test %rdi,%rdi; je
-    assert_eq!(chosen("48 89 f9 48 85 ff 74 5d"), none_emulated("mov"));
+    assert_eq!(chosen("48 89 f9 48 85 ff 74 5d"), none_emulated("mov", Some("mov")));
     // free as of 2.1: endbr64 or not, test %rdi,%rdi; je
     assert_eq!(chosen("48 85 ff 74 5d"), later(3, "je", "test"));
 }
@@ -148,7 +151,7 @@ fn what_traps_waits_or_leaves_is_not_skipped() {
         assert!(matches!(chosen(listing).choice, Choice::Entry(_)), "{listing}");
     }
     // A call is left alone, and the entry where it is the entry.
-    assert_eq!(chosen("48 85 ff e8 00 00 00 00 55"), none_emulated("test"));
+    assert_eq!(chosen("48 85 ff e8 00 00 00 00 55"), none_emulated("test", Some("call")));
     assert_eq!(chosen("e8 00 10 00 00 55"), emulated("call"));
 }
 
@@ -180,18 +183,18 @@ fn longer_nops_are_second_choice() {
     let entry = Choice::EmulatedEntry { instruction: "nop".into(), emulation: Emulation::NewerKernels };
     assert_eq!(chosen("0f 1f 40 00 48 83 ec 08"), Chosen { skipped: 0, choice: entry });
     // Not as assemblers write it.
-    assert_eq!(chosen("48 85 ff 0f 1f 47 04 48 83 ec 08"), none_emulated("test"));
+    assert_eq!(chosen("48 85 ff 0f 1f 47 04 48 83 ec 08"), none_emulated("test", Some("sub")));
 }
 
 #[test]
 fn no_more_than_eight_instructions_or_32_bytes_are_skipped() {
     let tests = |count: usize| format!("{} 55", "48 85 ff ".repeat(count));
     assert_eq!(chosen(&tests(8)), later(24, "push", "test"));
-    assert_eq!(chosen(&tests(9)), none_emulated("test"));
+    assert_eq!(chosen(&tests(9)), none_emulated("test", None));
     // cmpb $0,…(%rip), seven bytes each; cmpl $…,…(%rip), ten
     let comparisons = |fill: &str| format!("{} {fill} 55", "81 3d 00 00 00 00 00 00 00 00 ".repeat(3));
     assert_eq!(chosen(&comparisons("84 c0")), later(32, "push", "cmp"));
-    assert_eq!(chosen(&comparisons("48 85 ff")), none_emulated("cmp"));
+    assert_eq!(chosen(&comparisons("48 85 ff")), none_emulated("cmp", None));
 }
 
 #[test]
@@ -225,7 +228,7 @@ fn a_function_that_cannot_be_followed_keeps_its_entry() {
     assert_eq!(chosen("48 85 ff 74 00 48 8b"), Chosen::entry(EntryReason::NotDecoded));
     assert_eq!(chosen("48 85 ff 74"), Chosen::entry(EntryReason::NotDecoded));
     assert_eq!(chosen("06"), Chosen::entry(EntryReason::NotDecoded));
-    assert_eq!(chosen(""), none_emulated(""));
+    assert_eq!(chosen(""), none_emulated("", None));
 }
 
 /// Bytes from one function's beginning to the next one's.
