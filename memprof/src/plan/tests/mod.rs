@@ -1,9 +1,10 @@
-//! The choice of sites, on the beginnings of allocators' functions, on code made for each rule, and on random code.
+//! The choice of sites: on the beginnings of allocators' functions and on code made for each rule here, on random code, and on
+//! the allocators of this machine.
 #![allow(clippy::unwrap_used, reason = "a failed step is a failed test")]
 
-use std::{io::Write as _, process::Command};
-
-use proptest::{prelude::*, strategy::ValueTree as _, test_runner::TestRunner};
+mod objdump;
+mod random;
+mod real;
 
 use super::choose::{Chosen, choose};
 use crate::model::{Choice, Emulation, EntryReason};
@@ -229,142 +230,4 @@ fn a_function_that_cannot_be_followed_keeps_its_entry() {
     assert_eq!(chosen("48 85 ff 74"), Chosen::entry(EntryReason::NotDecoded));
     assert_eq!(chosen("06"), Chosen::entry(EntryReason::NotDecoded));
     assert_eq!(chosen(""), none_emulated("", None));
-}
-
-/// Bytes from one function's beginning to the next one's.
-const SLOT: usize = 128;
-
-/// Random functions: instructions of all kinds, and random bytes.
-fn functions() -> Vec<Vec<u8>> {
-    let instructions = [
-        "48 85 ff",
-        "48 89 f8",
-        "48 89 fa",
-        "48 89 d8",
-        "31 c0",
-        "31 f6",
-        "8d 47 07",
-        "80 3d 01 02 14 00 00",
-        "55",
-        "41 54",
-        "48 83 ec 10",
-        "48 f7 e2",
-        "48 99",
-        "0f b6 c7",
-        "48 0f 44 c7",
-        "48 0f 44 c8",
-        "0f 94 c0",
-        "0f 94 c1",
-        "f3 0f 1e fa",
-        "66 90",
-        "90",
-        "0f 1f 40 00",
-        "48 89 07",
-        "48 87 c3",
-        "48 87 f8",
-        "c3",
-        "ff d0",
-        "ff e0",
-        "48 8b 07",
-        "48 39 37",
-        "48 01 37",
-        "66 0f ef c0",
-        "48 c1 e8 1a",
-        "40 88 f7",
-        "86 e5",
-        "48 0f a3 c7",
-        "48 0f ba e8 01",
-    ];
-    let fixed = prop::sample::select(instructions.map(bytes).to_vec());
-    let jump = (prop::sample::select(vec![0x74_u8, 0x77, 0x75, 0xeb, 0xe2, 0xe3]), -40_i8..40);
-    let jump = jump.prop_map(|(opcode, offset)| vec![opcode, offset as u8]);
-    let far = (prop::sample::select(vec![0xe8_u8, 0xe9]), -40_i32..40);
-    let far = far.prop_map(|(opcode, offset)| [vec![opcode], offset.to_le_bytes().to_vec()].concat());
-    let noise = prop::collection::vec(any::<u8>(), 1..4);
-    let instruction = prop_oneof![20 => fixed, 3 => jump, 1 => far, 1 => noise];
-    let function = prop::collection::vec(instruction, 1..12).prop_map(|parts| parts.concat());
-    let mut runner = TestRunner::deterministic();
-    let functions: Vec<_> = (0..5_000).map(|_| function.new_tree(&mut runner).unwrap().current()).collect();
-    assert!(functions.iter().all(|function| function.len() < SLOT - 16));
-    functions
-}
-
-/// The instructions of each function as objdump has them: offset, mnemonic, operands (destination first).
-fn objdump(functions: &[Vec<u8>]) -> Vec<Vec<(u64, String, String)>> {
-    let mut file = tempfile::NamedTempFile::new().unwrap();
-    for function in functions {
-        let mut slot = function.clone();
-        slot.resize(SLOT, 0x90);
-        file.write_all(&slot).unwrap();
-    }
-    let mut objdump = Command::new("objdump");
-    objdump.args(["-D", "-z", "-b", "binary", "-m", "i386:x86-64", "-M", "intel", "--no-show-raw-insn"]);
-    let output = objdump.arg(file.path()).output().unwrap();
-    assert!(output.status.success());
-    let mut listed = vec![Vec::new(); functions.len()];
-    for line in String::from_utf8(output.stdout).unwrap().lines() {
-        let Some((address, text)) = line.split_once(":\t") else { continue };
-        let address = u64::from_str_radix(address.trim(), 16).unwrap();
-        let text = text.split(['#', '<']).next().unwrap().trim();
-        let (mnemonic, operands) = text.split_once(' ').unwrap_or((text, ""));
-        let place = (address as usize / SLOT, address % SLOT as u64);
-        listed[place.0].push((place.1, mnemonic.to_owned(), operands.trim().to_owned()));
-    }
-    listed
-}
-
-/// Whether an instruction, as objdump has it, leaves alone what the programs read.
-fn is_harmless(mnemonic: &str, operands: &str) -> bool {
-    let kept = [
-        "rsp esp sp spl rdi edi di dil rsi esi si sil rdx edx dx dl dh rcx ecx cx cl ch",
-        "r8 r8d r8w r8b r9 r9d r9w r9b",
-    ];
-    let is_kept = |operand: &str| kept.iter().any(|names| names.split(' ').any(|name| name == operand));
-    let (destination, source) = operands.split_once(',').unwrap_or((operands, ""));
-    match mnemonic {
-        "test" | "cmp" | "bt" | "nop" | "endbr64" => true,
-        "cqo" | "cdq" | "cwd" | "mul" => false,
-        "imul" if source.is_empty() => false,
-        "xchg" => !operands.contains('[') && !is_kept(destination) && !is_kept(source),
-        _ => !destination.contains('[') && !is_kept(destination),
-    }
-}
-
-fn leads_to(operands: &str, slot: usize) -> Option<u64> {
-    let target = u64::from_str_radix(operands.strip_prefix("0x")?, 16).ok()?;
-    target.checked_sub((slot * SLOT) as u64)
-}
-
-#[test]
-fn sites_in_random_code_keep_the_rules_as_another_decoder_sees_them() {
-    let functions = functions();
-    let mut moved = 0;
-    for (slot, (function, listed)) in functions.iter().zip(objdump(&functions)).enumerate() {
-        let Chosen { skipped, choice } = choose(function);
-        let Choice::Later { instruction, emulation, .. } = choice else {
-            assert_eq!(skipped, 0);
-            continue;
-        };
-        moved += 1;
-        let listed: Vec<_> = listed.iter().filter(|(offset, ..)| *offset < function.len() as u64).collect();
-        let site = listed.iter().position(|(offset, ..)| *offset == skipped).unwrap();
-        assert!(site <= 8 && skipped <= 32);
-        for (_, mnemonic, operands) in &listed[..site] {
-            assert!(is_harmless(mnemonic, operands), "{mnemonic} {operands} is skipped in {function:02x?}");
-        }
-        let (_, mnemonic, _) = listed[site];
-        assert!(mnemonic == "push" || mnemonic == "nop" || mnemonic.starts_with('j'), "{mnemonic} in {function:02x?}");
-        assert!(mnemonic == &instruction || mnemonic.starts_with('j'));
-        assert_eq!(emulation == Emulation::NewerKernels, mnemonic == "nop" && function[skipped as usize] != 0x90);
-        for (_, mnemonic, operands) in &listed {
-            let is_jump = mnemonic.starts_with('j') || mnemonic.starts_with("loop");
-            let first = if mnemonic == "call" { 1 } else { 0 };
-            if is_jump || mnemonic == "call" {
-                let target = leads_to(operands, slot);
-                assert!(target.is_none_or(|target| !(first..=skipped).contains(&target)), "{function:02x?}");
-                assert!(mnemonic == "call" || operands.starts_with("0x"), "{mnemonic} {operands} in {function:02x?}");
-            }
-        }
-    }
-    assert!(moved > 300, "{moved}");
 }
