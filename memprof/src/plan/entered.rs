@@ -40,22 +40,22 @@ pub(super) fn find(file: &File, segments: &[Segment], ranges: &[RangeInclusive<u
 fn add_jumps(address: u64, bytes: &[u8], ranges: &[RangeInclusive<u64>], found: &mut Vec<u64>) {
     let lowest = ranges.iter().map(RangeInclusive::start).min().copied().unwrap_or_default();
     let highest = ranges.iter().map(RangeInclusive::end).max().copied().unwrap_or_default();
-    for (index, jump) in bytes.windows(LONGEST_JUMP - 1).enumerate() {
-        let [opcode, offset @ ..] = jump else { continue };
-        // `call`, `jmp`, and the second byte of `jcc`.
-        if !matches!(opcode, 0xe8 | 0xe9 | 0x80..=0x8f) {
-            continue;
-        }
-        let Ok(offset) = offset.try_into().map(i32::from_le_bytes) else { continue };
-        let target = address.wrapping_add((index + LONGEST_JUMP - 1) as u64).wrapping_add_signed(offset.into());
-        if target < lowest || target > highest {
-            continue;
-        }
-        let is_jump = *opcode >= 0xe8 || index > 0 && bytes[index - 1] == 0x0f;
-        if is_jump && ranges.iter().any(|range| range.contains(&target)) {
-            found.push(target);
+    // The lower halves of the numbers do for nearly all bytes.
+    let (start, span) = (address.wrapping_sub(lowest) as u32, u32::try_from(highest - lowest).unwrap_or(u32::MAX));
+    for (index, offset) in bytes.windows(size_of::<i32>()).enumerate() {
+        let offset = i32::from_le_bytes([offset[0], offset[1], offset[2], offset[3]]);
+        let after = index + size_of::<i32>();
+        let from_lowest = start.wrapping_add(after as u32).wrapping_add(offset as u32);
+        if from_lowest <= span && is_jump(&bytes[..index]) {
+            let target = address.wrapping_add(after as u64).wrapping_add_signed(offset.into());
+            found.extend(ranges.iter().any(|range| range.contains(&target)).then_some(target));
         }
     }
+}
+
+/// Whether bytes end with the opcode of a `call`, `jmp` or `jcc` with 32 bits of offset.
+fn is_jump(bytes: &[u8]) -> bool {
+    matches!(bytes, [.., 0xe8 | 0xe9] | [.., 0x0f, 0x80..=0x8f])
 }
 
 #[cfg(test)]
