@@ -76,8 +76,8 @@ fn flow(decoded: &Decoded) -> Flow {
 ///
 /// - `jmp`, `call` and `jcc` with 8 or 32 bits of offset. With the prefix `66` they cannot be probed at all; with any
 ///   other they are not worth to be looked into.
-/// - `nop`, of one byte. `xchg %ax,%ax` (`66 90`) cannot be probed before Linux 6.2.
-/// - `push` of a register; with a prefix that must be `41`, which names `r8` to `r15`. It came with Linux 5.1.
+/// - `nop`, of one byte. `xchg %ax,%ax` (`66 90`) cannot be probed on Linux 5.15 as it was released.
+/// - `push` of a register; with a prefix that must be `41`, which names `r8` to `r15`.
 ///
 /// The longer `nop`s, as assemblers write them, are emulated by newer kernels (measured: 6.18), single-stepped by others.
 /// Everything else is single-stepped: so is `endbr64`. (Linux 6.18 and later emulate some more, which is not counted on.)
