@@ -7,7 +7,7 @@ use std::{
     ffi::OsString,
     fs::File,
     io,
-    ops::Range,
+    ops::{Range, RangeInclusive},
     os::unix::{ffi::OsStringExt as _, fs::FileExt as _},
     path::PathBuf,
 };
@@ -33,6 +33,9 @@ const MOST_NAME_BYTES: usize = 128;
 
 /// The `.eh_frame` of a program of 2 GiB has some 100 MB.
 const MOST_EH_FRAME_BYTES: u64 = 256 << 20;
+
+/// Code that is only searched is read by such pieces.
+const PIECE_BYTES: usize = 1 << 20;
 
 /// No larger code is decoded.
 const MOST_CODE_BYTES: u64 = 1 << 30;
@@ -88,6 +91,8 @@ pub struct Function {
     pub name: String,
     /// Its address in the object.
     pub address: u64,
+    /// Bytes of its code; zero if the symbol does not say.
+    pub size: u64,
     /// Whether the symbol is an indirect function (`STT_GNU_IFUNC`): then the address is that of its resolver.
     pub indirect: bool,
 }
@@ -166,6 +171,24 @@ pub fn defined_functions(file: &File, names: &[&str]) -> Result<Vec<Function>, E
             add_functions(elf, table, names, &mut functions)?;
         }
         Ok(functions)
+    })
+}
+
+/// The addresses among `ranges` at which a symbol of any name, kind and binding begins, in whatever order. (Of symbols of
+/// thread-local variables and of files, the value is no address.)
+///
+/// # Errors
+/// Where the file cannot be read as an ELF file.
+pub fn symbols_within(file: &File, ranges: &[RangeInclusive<u64>]) -> Result<Vec<u64>, ElfError> {
+    with_elf(file, |elf| {
+        let endian = elf.endian();
+        let tables = [elf.elf_dynamic_symbol_table(), elf.elf_symbol_table()];
+        let symbols = tables
+            .iter()
+            .flat_map(|table| table.iter())
+            .filter(|symbol| !symbol.is_undefined(endian) && !matches!(symbol.st_type(), elf::STT_TLS | elf::STT_FILE));
+        let addresses = symbols.map(|symbol| symbol.st_value(endian));
+        Ok(addresses.filter(|address| ranges.iter().any(|range| range.contains(address))).collect())
     })
 }
 
@@ -256,6 +279,39 @@ pub fn eh_frame(file: &File) -> Result<Option<EhFrame>, ElfError> {
 /// Where the file cannot be read.
 pub fn code(file: &File, segment: &Segment) -> Result<Vec<u8>, ElfError> {
     Ok(read_bounded(file, &segment.offsets, MOST_CODE_BYTES)?)
+}
+
+/// Bytes of the file, all of them or none.
+///
+/// # Errors
+/// Where the file cannot be read, or ends before.
+pub fn bytes(file: &File, offset: u64, length: usize) -> Result<Vec<u8>, ElfError> {
+    let mut bytes = vec![0; length];
+    file.read_exact_at(&mut bytes, offset)?;
+    Ok(bytes)
+}
+
+/// Shows a segment's bytes piece by piece, each with the offset in the file of its first byte. A piece begins with the last
+/// `overlap` bytes of the one before, so that whatever is not longer than one more than that is whole in some piece.
+///
+/// # Errors
+/// Where the file cannot be read.
+pub fn pieces(
+    file: &File,
+    segment: &Segment,
+    overlap: usize,
+    mut show: impl FnMut(u64, &[u8]),
+) -> Result<(), ElfError> {
+    let end = segment.offsets.end.min(file.metadata()?.len());
+    let mut piece = vec![0; PIECE_BYTES + overlap];
+    let mut start = segment.offsets.start;
+    while start < end {
+        let length = piece.len().min((end - start) as usize);
+        file.read_exact_at(&mut piece[..length], start)?;
+        show(start, &piece[..length]);
+        start += PIECE_BYTES as u64;
+    }
+    Ok(())
 }
 
 type Data<'data> = &'data ReadCache<Contents<'data>>;
@@ -369,7 +425,8 @@ fn add_functions<'data>(
             None => (symbol_name, &mut *functions),
         };
         let Some(name) = find_name(name, wanted) else { continue };
-        let function = Function { name: name.to_owned(), address: symbol.st_value(endian), indirect };
+        let (address, size) = (symbol.st_value(endian), symbol.st_size(endian));
+        let function = Function { name: name.to_owned(), address, size, indirect };
         if !list.contains(&function) {
             list.push(function);
         }

@@ -54,14 +54,14 @@ fn the_plan_of_libc_is_what_nm_lists() {
         assert_eq!(site.object, libc.object);
         assert!(site.segment.contains(&site.offset_in_file));
         for name in site.aliases.iter().chain([&site.function.name]) {
-            planned.insert((*name).to_owned(), site.offset_in_file);
+            planned.insert((*name).to_owned(), site.entry_in_file);
         }
     }
     let expected: BTreeMap<_, _> =
         listed.into_iter().filter(|(name, _)| memprof::plan::FUNCTIONS.iter().any(|one| one.name == name)).collect();
     assert!(expected.contains_key("malloc") && expected.contains_key("free"));
     assert_eq!(planned, expected);
-    let mut offsets: Vec<_> = plan.sites.iter().map(|site| site.offset_in_file).collect();
+    let mut offsets: Vec<_> = plan.sites.iter().map(|site| site.entry_in_file).collect();
     offsets.dedup();
     assert_eq!(offsets.len(), plan.sites.len(), "one site for each offset");
 }
@@ -111,7 +111,7 @@ fn a_static_executable_is_its_own_allocator() {
     };
     for name in ["malloc", "free", "realloc"] {
         let site = plan.sites.iter().find(|site| site.function.name == name).unwrap();
-        assert_eq!(site.offset_in_file, address(name) - 0x40_0000, "{name}");
+        assert_eq!(site.entry_in_file, address(name) - 0x40_0000, "{name}");
     }
 }
 

@@ -48,6 +48,10 @@ const FOR_TESTS: &[Package] = &[
     // `setpriv`, `setarch` and `script`.
     package("util-linux", "setpriv"),
     package("bsdutils", "script"),
+    // Allocators.
+    package("libjemalloc2", "/usr/lib/x86_64-linux-gnu/libjemalloc.so.2"),
+    package("libmimalloc2.0", "/usr/lib/x86_64-linux-gnu/libmimalloc.so.2"),
+    package("musl", "/lib/ld-musl-x86_64.so.1"),
     // Headers, as a tree to walk.
     package("linux-libc-dev", "/usr/include/linux"),
 ];

@@ -142,6 +142,7 @@ impl Probes {
     }
 }
 
+/// How far the object's code goes from the probed instruction, which is what the programs know of a call.
 fn extent(site: &ProbeSite) -> Site {
     Site {
         bytes_before: site.offset_in_file.saturating_sub(site.segment.start),
@@ -193,6 +194,7 @@ fn attach_one(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::{Choice, EntryReason};
 
     const fn function(name: &'static str, size: Size, pointer: Pointer, release: Release) -> AllocatorFunction {
         AllocatorFunction { name, size, pointer, release }
@@ -205,7 +207,15 @@ mod tests {
     static ODD: AllocatorFunction = function("odd", Size::Argument(5), Pointer::Returned, Release::Argument0);
 
     fn site(function: &'static AllocatorFunction, offset_in_file: u64) -> ProbeSite {
-        ProbeSite { object: ObjectId(0), offset_in_file, segment: 0x1000..0x9000, function, aliases: Vec::new() }
+        ProbeSite {
+            object: ObjectId(0),
+            offset_in_file,
+            entry_in_file: offset_in_file - 4,
+            choice: Choice::Entry(EntryReason::SizeUnknown),
+            segment: 0x1000..0x9000,
+            function,
+            aliases: Vec::new(),
+        }
     }
 
     #[test]

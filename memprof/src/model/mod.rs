@@ -11,7 +11,9 @@ mod warning;
 pub use event::{Allocation, CopiedRegisters, Event, Losses, RawStack, StackCopy, Totals, Truncation};
 pub use identity::{ImageId, ObjectId, StackId, Timestamp};
 pub use object::{BuildId, FileIdentity, Mapping, MappingEvent, MappingNotice, Object, ObjectKind};
-pub use plan::{AllocatorFunction, AttachPlan, Pointer, ProbeSite, Release, SearchedObject, Size};
+pub use plan::{
+    AllocatorFunction, AttachPlan, Choice, Emulation, EntryReason, Pointer, ProbeSite, Release, SearchedObject, Size,
+};
 pub use profile::{
     Frame, LiveAllocation, Outstanding, ProcessSnapshot, Profile, ProfileFrame, RawFrame, Report, Snapshot, Source,
     StackSnapshot, address_for_lookup,

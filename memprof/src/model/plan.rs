@@ -50,6 +50,78 @@ pub struct AllocatorFunction {
     pub release: Release,
 }
 
+/// Which kernels emulate an instruction that is under a probe, and need not single-step it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Emulation {
+    /// All that memprof runs on.
+    Always,
+    /// The newest only.
+    NewerKernels,
+}
+
+/// Which instruction of a function is probed, and why. Instructions have their mnemonics, in small letters.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Choice {
+    /// The first, which is emulated.
+    EmulatedEntry {
+        /// The first.
+        instruction: String,
+        /// By which kernels.
+        emulation: Emulation,
+    },
+    /// A later one that is emulated, where the first is not, or by fewer kernels.
+    Later {
+        /// That one.
+        instruction: String,
+        /// By which kernels.
+        emulation: Emulation,
+        /// The first.
+        entry: String,
+    },
+    /// The first, although it is not emulated.
+    Entry(EntryReason),
+}
+
+/// Why a function is probed at its entry, although something else could be cheaper. Places are offsets from the entry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum EntryReason {
+    /// Instructions of this processor are not known here.
+    OtherProcessor,
+    /// The symbol does not say how large the function is.
+    SizeUnknown,
+    /// It is larger than any allocator function is, or than the code of the object.
+    TooLarge,
+    /// Not all of it is instructions.
+    NotDecoded,
+    /// Nothing that is emulated comes before something that cannot be skipped.
+    NoneEmulated {
+        /// The first instruction.
+        entry: String,
+        /// What cannot be skipped, if anything is near.
+        before: Option<String>,
+    },
+    /// It jumps back to its first bytes.
+    JumpBack {
+        /// The place of the jump.
+        from: u64,
+    },
+    /// It jumps to somewhere that is known at run time only.
+    IndirectJump {
+        /// The place of the jump.
+        from: u64,
+    },
+    /// A symbol is within the first bytes: the function can be entered there.
+    SymbolInside {
+        /// Where.
+        at: u64,
+    },
+    /// Code elsewhere in the object jumps into the first bytes, or looks as if it did.
+    JumpFromElsewhere {
+        /// To where.
+        to: u64,
+    },
+}
+
 /// A place to probe.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProbeSite {
@@ -57,11 +129,15 @@ pub struct ProbeSite {
     pub object: ObjectId,
     /// Offset in its file of the probed instruction.
     pub offset_in_file: u64,
+    /// Offset in its file of the function's first instruction. Sites are told apart by it.
+    pub entry_in_file: u64,
+    /// Why it is this instruction of the function.
+    pub choice: Choice,
     /// Offsets in the file of the executable segment around it.
     pub segment: Range<u64>,
     /// What the function does.
     pub function: &'static AllocatorFunction,
-    /// Other symbols at the same offset: they need no probe of their own.
+    /// Other symbols of the same entry: they need no probe of their own.
     pub aliases: Vec<&'static str>,
 }
 

@@ -1,8 +1,14 @@
 //! Objects that define allocator functions become an attach plan: printable data, made before anything is attached.
 
+mod choose;
 mod display;
+mod entered;
 mod functions;
+mod instructions;
 mod sites;
+
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 
@@ -10,7 +16,8 @@ pub use functions::FUNCTIONS;
 
 use crate::model::{AttachPlan, Object, ObjectKind, SearchedObject};
 
-/// Plans the probes of everything that the objects define of the [known functions](FUNCTIONS), one for each file offset.
+/// Plans the probes of everything that the objects define of the [known functions](FUNCTIONS), one site for each that is not
+/// another's alias.
 ///
 /// An object that cannot be searched, or is left out on purpose, is listed with the reason; memory that is no file is
 /// not looked at.

@@ -1,10 +1,19 @@
 //! Finds the probe sites of one object.
 
-use super::functions::{FUNCTIONS, behave_alike};
-use crate::{
-    elf::{self, Function, Segment},
-    model::{AllocatorFunction, Object, ProbeSite},
+use std::fs::File;
+
+use super::{
+    choose::{Chosen, choose},
+    entered,
+    functions::{FUNCTIONS, behave_alike},
 };
+use crate::{
+    elf::{self, ElfError, Function, Segment},
+    model::{AllocatorFunction, Choice, EntryReason, Object, ProbeSite},
+};
+
+/// No allocator function is larger; jemalloc's largest has 10 KiB.
+const MOST_FUNCTION_BYTES: u64 = 64 << 10;
 
 /// The sites of an object, in the order of [`FUNCTIONS`]; none if it defines no allocator function.
 ///
@@ -22,11 +31,58 @@ pub(super) fn find(object: &Object) -> Result<Vec<ProbeSite>, String> {
         return Err("the dynamic loader's own allocator, which frees nothing".into());
     }
     let segments = elf::segments(file).map_err(|error| error.to_string())?;
-    merge(object, &defined, &segments)
+    let mut entries = merge(object, &defined, &segments)?;
+    choose_sites(file, &segments, &mut entries).map_err(|error| error.to_string())?;
+    Ok(entries.into_iter().map(|entry| entry.site).collect())
 }
 
-fn merge(object: &Object, defined: &[Function], segments: &[Segment]) -> Result<Vec<ProbeSite>, String> {
-    let mut sites: Vec<ProbeSite> = Vec::new();
+/// A function of an object, and the site in it.
+#[derive(Debug)]
+struct Entry {
+    site: ProbeSite,
+    address: u64,
+    size: u64,
+}
+
+/// Chooses the sites within the functions, which are at their entries so far.
+fn choose_sites(file: &File, segments: &[Segment], entries: &mut [Entry]) -> Result<(), ElfError> {
+    let mut chosen: Vec<Chosen> = entries.iter().map(|entry| choose_in(file, entry)).collect::<Result<_, _>>()?;
+    let closed = entries.iter().zip(&chosen).filter(|(_, chosen)| chosen.skipped != 0);
+    let closed = closed.map(|(entry, chosen)| entry.address + 1..=entry.address + chosen.skipped);
+    let entered = entered::find(file, segments, &closed.collect::<Vec<_>>())?;
+    for (entry, chosen) in entries.iter_mut().zip(&mut chosen) {
+        let inside = |addresses: &[u64]| {
+            let mut distances = addresses.iter().map(|address| address.wrapping_sub(entry.address));
+            distances.find(|distance| (1..=chosen.skipped).contains(distance))
+        };
+        if let Some(at) = inside(&entered.by_symbol) {
+            *chosen = Chosen::entry(EntryReason::SymbolInside { at });
+        } else if let Some(to) = inside(&entered.by_jump) {
+            *chosen = Chosen::entry(EntryReason::JumpFromElsewhere { to });
+        }
+        entry.site.offset_in_file = entry.site.entry_in_file + chosen.skipped;
+        entry.site.choice = chosen.choice.clone();
+    }
+    Ok(())
+}
+
+fn choose_in(file: &File, entry: &Entry) -> Result<Chosen, ElfError> {
+    let reason = if cfg!(not(target_arch = "x86_64")) {
+        // The ELF reader refuses objects for another processor than memprof's own.
+        EntryReason::OtherProcessor
+    } else if entry.size == 0 {
+        EntryReason::SizeUnknown
+    } else if entry.size > (entry.site.segment.end - entry.site.entry_in_file).min(MOST_FUNCTION_BYTES) {
+        EntryReason::TooLarge
+    } else {
+        return Ok(choose(&elf::bytes(file, entry.site.entry_in_file, entry.size as usize)?));
+    };
+    Ok(Chosen::entry(reason))
+}
+
+/// The functions by their entries: several names of one are one.
+fn merge(object: &Object, defined: &[Function], segments: &[Segment]) -> Result<Vec<Entry>, String> {
+    let mut entries: Vec<Entry> = Vec::new();
     for function in &FUNCTIONS {
         for symbol in defined.iter().filter(|symbol| symbol.name == function.name) {
             if symbol.indirect {
@@ -35,19 +91,37 @@ fn merge(object: &Object, defined: &[Function], segments: &[Segment]) -> Result<
             let segment = code_at(symbol.address, segments)
                 .ok_or_else(|| format!("{} lies outside of the object's code", symbol.name))?;
             let Some(offset_in_file) = segment.offset_of(symbol.address) else { continue };
-            match sites.iter_mut().find(|site| site.offset_in_file == offset_in_file) {
-                Some(site) => add_alias(site, function)?,
-                None => sites.push(ProbeSite {
-                    object: object.id,
-                    offset_in_file,
-                    segment: segment.offsets.clone(),
-                    function,
-                    aliases: Vec::new(),
+            match entries.iter_mut().find(|entry| entry.site.entry_in_file == offset_in_file) {
+                Some(entry) => {
+                    add_alias(&mut entry.site, function)?;
+                    entry.size = entry.size.max(symbol.size);
+                }
+                None => entries.push(Entry {
+                    site: at_entry(object, segment, offset_in_file, function),
+                    address: symbol.address,
+                    size: symbol.size,
                 }),
             }
         }
     }
-    Ok(sites)
+    Ok(entries)
+}
+
+fn at_entry(
+    object: &Object,
+    segment: &Segment,
+    offset_in_file: u64,
+    function: &'static AllocatorFunction,
+) -> ProbeSite {
+    ProbeSite {
+        object: object.id,
+        offset_in_file,
+        entry_in_file: offset_in_file,
+        choice: Choice::Entry(EntryReason::SizeUnknown),
+        segment: segment.offsets.clone(),
+        function,
+        aliases: Vec::new(),
+    }
 }
 
 fn code_at(address: u64, segments: &[Segment]) -> Option<&Segment> {
@@ -85,7 +159,7 @@ mod tests {
     }
 
     fn function(name: &str, address: u64) -> Function {
-        Function { name: name.into(), address, indirect: false }
+        Function { name: name.into(), address, size: 0, indirect: false }
     }
 
     fn code() -> [Segment; 2] {
@@ -98,10 +172,12 @@ mod tests {
     #[test]
     fn addresses_become_offsets_and_names_of_one_offset_one_site() {
         let defined = [function("memalign", 0x41100), function("free", 0x41200), function("aligned_alloc", 0x41100)];
-        let sites = merge(&object(), &defined, &code()).unwrap();
-        let found: Vec<_> = sites
+        let entries = merge(&object(), &defined, &code()).unwrap();
+        let found: Vec<_> = entries
             .iter()
-            .map(|site| (site.function.name, site.offset_in_file, site.segment.clone(), site.aliases.as_slice()))
+            .map(|Entry { site, .. }| {
+                (site.function.name, site.offset_in_file, site.segment.clone(), site.aliases.as_slice())
+            })
             .collect();
         assert_eq!(
             found,
@@ -112,7 +188,7 @@ mod tests {
     #[test]
     fn two_versions_of_a_function_are_two_sites() {
         let sites = merge(&object(), &[function("malloc", 0x41000), function("malloc", 0x41010)], &code()).unwrap();
-        assert_eq!(sites.iter().map(|site| site.offset_in_file).collect::<Vec<_>>(), [0x1000, 0x1010]);
+        assert_eq!(sites.iter().map(|entry| entry.site.entry_in_file).collect::<Vec<_>>(), [0x1000, 0x1010]);
     }
 
     #[test]

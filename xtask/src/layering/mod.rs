@@ -26,7 +26,7 @@ const WIRING: &str = "session";
 const NAMED_BY_MAIN: [&str; 2] = ["cli", WIRING];
 
 /// Dependencies that only one place of the crate names.
-const DOORS: [(&str, Place); 9] = [
+const DOORS: [(&str, Place); 10] = [
     ("aya", Place::Module("kernel")),
     ("aya_log", Place::Module("kernel")),
     ("aya_obj", Place::Module("kernel")),
@@ -34,6 +34,8 @@ const DOORS: [(&str, Place); 9] = [
     ("blazesym", Place::Module("symbols")),
     ("gimli", Place::Module("unwind")),
     ("object", Place::OneFile("elf.rs")),
+    // Two stages look at code, each for its own purpose.
+    ("iced_x86", Place::Files(&["plan/instructions.rs", "unwind/call_sites.rs"])),
     ("ratatui", Place::Module("tui")),
     ("crossterm", Place::Module("tui")),
 ];
@@ -45,6 +47,8 @@ enum Place {
     Module(&'static str),
     /// In one file of this name, wherever it is.
     OneFile(&'static str),
+    /// In each of these files.
+    Files(&'static [&'static str]),
 }
 
 /// Checks all of `memprof/src/`.
@@ -160,6 +164,7 @@ impl Place {
         match self {
             Self::Module(module) => file.top_module() == module,
             Self::OneFile(name) => file.path.ends_with(name),
+            Self::Files(paths) => paths.iter().any(|path| file.path == Path::new(path)),
         }
     }
 }
@@ -169,6 +174,7 @@ impl fmt::Display for Place {
         match self {
             Self::Module(module) => write!(formatter, "{module}/"),
             Self::OneFile(name) => write!(formatter, "one file, {name},"),
+            Self::Files(paths) => formatter.write_str(&paths.join(" and ")),
         }
     }
 }
@@ -273,6 +279,16 @@ mod tests {
         assert_eq!(
             complaints(&[("plan/elf.rs", code), ("target/elf.rs", code)]),
             ["target/elf.rs:1: object is named in another file already"]
+        );
+    }
+
+    #[test]
+    fn a_door_may_be_two_files() {
+        let code = "use iced_x86::Decoder;";
+        assert!(complaints(&[("plan/instructions.rs", code), ("unwind/call_sites.rs", code)]).is_empty());
+        assert_eq!(
+            complaints(&[("plan/choose.rs", code)]),
+            ["plan/choose.rs:1: iced_x86 is named in plan/instructions.rs and unwind/call_sites.rs only"]
         );
     }
 
