@@ -5,7 +5,7 @@ use std::{collections::HashSet, time::Duration};
 
 use super::{Recorder, fingerprint_of, note_jit, now};
 use crate::{
-    model::{MappingNotice, StackCopy},
+    model::{MappingEvent, MappingNotice, StackCopy},
     session::{
         copies::unwind_copy,
         observed::{Life, Observed},
@@ -49,13 +49,14 @@ impl Recorder {
             if !self.kernel.awaits_code(process.target) {
                 continue;
             }
-            process.changes = self.kernel.code_changes(process.target);
             process.note_new_code();
             self.has_unmapped_code = true;
-            let start = now();
-            // An error means that it is gone, and runs no code any more.
-            if let Ok(mapped) = target::read_mappings(process.pid, start) {
+            let (changes, start) = (self.kernel.code_changes(process.target), now());
+            let mapped = read_mappings(process.pid);
+            // If the thread that was asked has just ended, another is, the next time; if all have, no code is run any more.
+            if !mapped.is_empty() {
                 process.space.retain(mapped.into_iter().map(|event| event.addresses), start..now());
+                process.changes = changes;
             }
         }
     }
@@ -64,7 +65,7 @@ impl Recorder {
     fn read_mappings_again(&mut self) {
         for process in self.processes.iter_mut().filter(|process| process.life == Life::Running) {
             // What is gone by now has no mappings to read; the report says that notices were lost.
-            for event in target::read_mappings(process.pid, now()).unwrap_or_default() {
+            for event in read_mappings(process.pid) {
                 process.space.add(&self.objects.map(&event));
                 process.note_new_code();
             }
@@ -78,7 +79,7 @@ impl Recorder {
             if process.life != Life::Running || !process.may_read_mappings() {
                 continue;
             }
-            for event in target::read_mappings(process.pid, now()).unwrap_or_default() {
+            for event in read_mappings(process.pid) {
                 process.space.fill(&self.objects.map(&event));
             }
             process.note_new_code();
@@ -135,6 +136,14 @@ impl Recorder {
         let kept: HashSet<_> = mapped.chain(living().flat_map(|process| process.expected.iter().copied())).collect();
         self.code.retain(&mut self.kernel, &self.objects, &kept);
     }
+}
+
+/// What a process has mapped, as one of its living threads tells: its first may have ended. Nothing if all have.
+fn read_mappings(pid: u32) -> Vec<MappingEvent> {
+    let time = now();
+    let mapped = target::threads(pid).map(|thread| target::read_mappings(thread, time).unwrap_or_default());
+    let events = mapped.into_iter().find(|events| !events.is_empty()).unwrap_or_default();
+    events.into_iter().map(|event| MappingEvent { pid, ..event }).collect()
 }
 
 fn running(processes: &mut [Observed], pid: u32) -> Option<&mut Observed> {
