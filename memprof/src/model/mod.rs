@@ -5,6 +5,7 @@ mod identity;
 mod object;
 mod plan;
 mod profile;
+mod sampling;
 mod selection;
 mod warning;
 
@@ -14,7 +15,8 @@ pub use object::{BuildId, FileIdentity, Mapping, MappingEvent, MappingNotice, Ob
 pub use plan::{AllocatorFunction, AttachPlan, Pointer, ProbeSite, Release, SearchedObject, Size};
 pub use profile::{
     Frame, LiveAllocation, Outstanding, ProcessSnapshot, Profile, ProfileFrame, RawFrame, Report, Snapshot, Source,
-    StackSnapshot, address_for_lookup,
+    StackSnapshot, StandardError, address_for_lookup,
 };
+pub use sampling::{Sampling, WEIGHT_OF_ONE};
 pub use selection::{Selection, Sort};
 pub use warning::Warning;
