@@ -91,7 +91,7 @@ struct Record {
     #[arg(long, value_enum, default_value_t, value_name = "HOW")]
     unwind: Unwind,
 
-    /// Take a sample only: one point in so many allocated bytes, on average, and each block as large as that
+    /// Take a sample: one point in so many allocated bytes on average, and each block as large as that [without a value: 512KiB]
     #[arg(long, value_name = "BYTES", num_args = 0..=1, default_missing_value = "512KiB", value_parser = sample_rate)]
     sample: Option<ByteSize>,
 

@@ -11,7 +11,7 @@ use memprof_common::sampling::{CERTAIN, chance, is_taken};
 
 use super::*;
 
-const SEEDS: u64 = 4000;
+const SEEDS: u64 = 2000;
 const RATE: u64 = 64 << 10;
 const ALLOWED: f64 = 4.0;
 
@@ -115,7 +115,7 @@ fn sizes_as_programs_have_them() {
     let uniform: Vec<_> = (0..800).map(|_| random.next() % (RATE / 8)).collect();
     check("uniform", &uniform);
     // A heavy tail, of which some blocks are above the rate.
-    let pareto: Vec<_> = (0..800).map(|_| (24.0 * random.fraction().max(1e-6).powf(-1.0 / 1.1)) as u64).collect();
+    let pareto: Vec<_> = (0..800).map(|_| (24.0 * random.fraction().max(1e-6).powf(-1.0 / 0.7)) as u64).collect();
     assert!(pareto.iter().any(|size| *size > RATE));
     check("Pareto", &pareto);
 }
