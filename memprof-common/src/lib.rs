@@ -8,6 +8,7 @@
 #![no_std]
 
 pub mod kernel_structs;
+pub mod sampling;
 pub mod tables;
 pub mod unwind;
 
@@ -110,13 +111,14 @@ pub struct NurseryEntry {
     pub time: u64,
 }
 
-/// Value of `STACKS`, by the stack's 64-bit hash: all allocations made there, freed since or not.
+/// Value of `STACKS`, by the stack's 64-bit hash: all allocations made there, freed since or not. While sampling, each of
+/// those taken counts as [`sampling::units`] says.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct StackTotals {
     /// Number of allocations.
     pub allocations: u64,
-    /// Bytes requested by them.
+    /// Bytes requested by them; modulo 2^64.
     pub allocated_bytes: u64,
 }
 
@@ -277,6 +279,8 @@ pub struct StackCopyRecord {
     pub bp: u64,
     /// Bytes copied.
     pub bytes: u64,
+    /// Bytes that the allocation requested.
+    pub size: u64,
     /// The stack from `sp` on.
     pub words: [u64; STACK_COPY_BYTES / 8],
 }
@@ -332,8 +336,8 @@ const _: () = {
     assert!(size_of::<FreeRecord>() == 24);
     assert!(StackRecord::PREFIX == 32);
     assert!(size_of::<StackRecord>() == 32 + 16 * MAX_FRAMES);
-    assert!(StackCopyRecord::PREFIX == 56);
-    assert!(size_of::<StackCopyRecord>() == 56 + STACK_COPY_BYTES);
+    assert!(StackCopyRecord::PREFIX == 64);
+    assert!(size_of::<StackCopyRecord>() == 64 + STACK_COPY_BYTES);
     assert!(size_of::<ExecRecord>() == 32);
     assert!(size_of::<ProbedThreadExitRecord>() == 24);
 };

@@ -42,6 +42,7 @@ fn fill(ctx: &RetProbeContext, record: &mut StackCopyRecord, slot: u32, call: &C
     record.ip = registers.rip;
     record.sp = registers.rsp;
     record.bp = registers.rbp;
+    record.size = call.size;
     record.bytes = copy(record, registers.rsp);
     record.bytes
 }

@@ -19,6 +19,7 @@ mod maps;
 mod nursery;
 mod records;
 mod return_probes;
+mod sampling;
 mod stack;
 mod totals;
 mod unwind;

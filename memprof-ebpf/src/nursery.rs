@@ -1,4 +1,7 @@
 //! The nursery: live blocks that userspace has not seen. Most blocks are freed while they are here.
+//!
+//! While sampling, it holds every live block that was taken, and userspace reads it without removing any: so a free that does
+//! not find its block here is of one that was not taken, and nobody has to be told.
 
 use aya_ebpf::{
     bindings::{BPF_ANY, BPF_NOEXIST},
@@ -9,7 +12,7 @@ use memprof_common::{Call, Header, NurseryEntry, NurseryKey, kind};
 
 use crate::{
     maps::{NURSERY, PRESSURE, Pressure},
-    records, stack, totals,
+    records, sampling, stack, totals,
 };
 
 /// Net insertions on one CPU after which userspace is called to drain. The loader sets it.
@@ -29,6 +32,9 @@ pub fn allocated(ctx: &RetProbeContext, call: &Call, address: u64) {
         totals::add(&raw mut totals.allocations, 1);
         totals::add(&raw mut totals.allocated_bytes, size);
     }
+    if !sampling::takes(size) {
+        return forget(image, address);
+    }
     let stack = stack::capture(ctx, call);
     // SAFETY: the helper has no preconditions.
     let entry = NurseryEntry { size, stack, time: unsafe { bpf_ktime_get_ns() } };
@@ -41,8 +47,17 @@ pub fn freed(image: u32, address: u64, time: u64) {
     let mut entry = NurseryEntry::default();
     if take(image, address, &mut entry) {
         count_free(image, entry.size);
-    } else {
+    } else if !sampling::is_on() {
         records::free(image, address, time);
+    }
+}
+
+/// A block was allocated that is not taken. A pointer that is handed out again was freed, whatever was missed.
+#[inline(always)]
+fn forget(image: u32, address: u64) {
+    let mut entry = NurseryEntry::default();
+    if take(image, address, &mut entry) {
+        count_free(image, entry.size);
     }
 }
 
@@ -65,7 +80,7 @@ pub fn take(image: u32, address: u64, entry: &mut NurseryEntry) -> bool {
 #[inline(always)]
 pub fn resized(call: &Call, old_is_free: bool) {
     if call.old_is_taken == 0 {
-        if old_is_free {
+        if old_is_free && !sampling::is_on() {
             records::free(call.image, call.argument, call.time);
         }
     } else if old_is_free {

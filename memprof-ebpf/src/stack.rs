@@ -14,7 +14,7 @@ use memprof_common::{
 use crate::{
     copy,
     maps::{SCRATCH, SCRATCH_SLOTS, SPACES, STACKS, Scratch, Walk},
-    records, totals, unwind,
+    records, sampling, totals, unwind,
 };
 
 const EEXIST: i32 = -17;
@@ -108,7 +108,8 @@ pub fn mix(word: u64) -> u64 {
 #[inline(always)]
 fn introduce(claimed: Claimed, stack: u64, call: &Call) -> u64 {
     let image = call.image;
-    let first = StackTotals { allocations: 1, allocated_bytes: call.size };
+    let units = sampling::units(call.size);
+    let first = StackTotals { allocations: units, allocated_bytes: call.size.wrapping_mul(units) };
     match STACKS.insert(stack, &first, u64::from(BPF_NOEXIST)) {
         Ok(()) => {}
         Err(EEXIST) => {
@@ -178,8 +179,9 @@ pub extern "C" fn place(target: u32, address: u64) -> u64 {
 fn count(stack: *mut StackTotals, size: u64) {
     // SAFETY: a map value, valid while the program runs.
     let stack = unsafe { &mut *stack };
-    totals::add(&raw mut stack.allocations, 1);
-    totals::add(&raw mut stack.allocated_bytes, size);
+    let units = sampling::units(size);
+    totals::add(&raw mut stack.allocations, units);
+    totals::add(&raw mut stack.allocated_bytes, size.wrapping_mul(units));
 }
 
 /// The walk in a slot of this CPU's scratch.

@@ -6,7 +6,7 @@ use bytesize::ByteSize;
 use clap::{ArgAction, Args, Parser, Subcommand, error::ErrorKind};
 
 use crate::{
-    model::{Selection, Sort},
+    model::{Sampling, Selection, Sort},
     session::{self, Format, Options, Sizes, Unwind, Whom, doctor},
 };
 
@@ -91,6 +91,10 @@ struct Record {
     #[arg(long, value_enum, default_value_t, value_name = "HOW")]
     unwind: Unwind,
 
+    /// Take a sample: one point in so many allocated bytes on average, and each block as large as that [without a value: 512KiB]
+    #[arg(long, value_name = "BYTES", num_args = 0..=1, default_missing_value = "512KiB", value_parser = sample_rate)]
+    sample: Option<ByteSize>,
+
     #[command(flatten)]
     tables: Tables,
 }
@@ -167,6 +171,7 @@ impl Record {
             format: self.format,
             output: self.output,
             unwind: self.unwind,
+            sampling: self.sample.map_or(Sampling::default(), |rate| Sampling::by_bytes(rate.as_u64())),
             sizes: self.tables.sizes(),
             log_programs,
         };
@@ -232,6 +237,10 @@ fn ring_size(text: &str) -> Result<ByteSize, String> {
 
 fn unwind_memory(text: &str) -> Result<ByteSize, String> {
     size_within(text, ByteSize::kib(4), ByteSize::gib(2))
+}
+
+fn sample_rate(text: &str) -> Result<ByteSize, String> {
+    size_within(text, ByteSize::b(1), ByteSize(Sampling::MAX_BYTES))
 }
 
 fn size_within(text: &str, least: ByteSize, greatest: ByteSize) -> Result<ByteSize, String> {

@@ -50,7 +50,7 @@ fn the_readme_uses_options_that_exist() {
 
 #[test]
 fn impossible_values_are_refused_with_the_option_and_the_reason() {
-    let cases: [(&[&str], &str); 16] = [
+    let cases: [(&[&str], &str); 19] = [
         (&["--pid", "0"], "invalid value '0' for '--pid <PID>': 0 is not in 1..=4294967295"),
         (&["--pid", "redis"], "invalid value 'redis' for '--pid <PID>': invalid digit found in string"),
         (
@@ -83,6 +83,18 @@ fn impossible_values_are_refused_with_the_option_and_the_reason() {
         (
             &["--pid", "1", "--nursery-entries", "0"],
             "invalid value '0' for '--nursery-entries <N>': 0 is not in 1..=268435456",
+        ),
+        (
+            &["--pid", "1", "--sample", "0"],
+            "invalid value '0' for '--sample [<BYTES>]': it must be from 1 B to 1.0 GiB",
+        ),
+        (
+            &["--pid", "1", "--sample", "1.5GiB"],
+            "invalid value '1.5GiB' for '--sample [<BYTES>]': it must be from 1 B to 1.0 GiB",
+        ),
+        (
+            &["--sample", "much", "--pid", "1"],
+            "invalid value 'much' for '--sample [<BYTES>]': it must be a number and a unit, such as 512B, 4KiB or 1.5MiB",
         ),
         (
             &["--pid", "1", "--ring-size", "1KiB"],

@@ -1,22 +1,28 @@
 //! The live table: which blocks of one image are outstanding, and what each stack holds. Pure: no I/O, and time comes
 //! in with the events.
 //!
+//! Where only some blocks are taken, sums are estimates ([`estimate`]).
+//!
 //! Sums are modulo 2^64, so that no size that a target makes up can stop the profiler: what is added is taken away
 //! again to the unit.
 
 mod blocks;
 mod chunks;
+mod estimate;
 #[cfg(test)]
 mod model_test;
+#[cfg(test)]
+mod sampling_test;
 mod select;
 mod sums;
 #[cfg(test)]
 mod tests;
 
 use blocks::{Block, Blocks};
+use estimate::Weighed;
 use sums::{StackSums, Sum};
 
-use crate::model::{Allocation, Outstanding, StackId, Timestamp, Totals};
+use crate::model::{Allocation, Outstanding, Sampling, StackId, StandardError, Timestamp, Totals};
 
 pub use select::SelectedStacks;
 
@@ -27,6 +33,7 @@ pub use select::SelectedStacks;
 /// of each distinct stack.
 #[derive(Debug, Default)]
 pub struct Heap {
+    sampling: Sampling,
     blocks: Blocks,
     stacks: StackSums,
     all: Sum,
@@ -38,6 +45,23 @@ impl Heap {
     /// An empty heap.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// An empty heap, of which some blocks are taken only.
+    pub fn sampled(sampling: Sampling) -> Self {
+        Self { sampling, ..Self::default() }
+    }
+
+    /// Forgets all blocks, which are going to be told anew: neither growth nor peak ends here.
+    pub fn begin_again(&mut self) {
+        self.blocks = Blocks::default();
+        self.all.clear();
+        self.stacks.clear();
+    }
+
+    /// The addresses of all blocks.
+    pub fn addresses(&self) -> impl Iterator<Item = u64> {
+        self.blocks.iter().map(|block| block.address)
     }
 
     /// Takes in a block that was allocated and had not been freed when the kernel side let go of it.
@@ -74,7 +98,7 @@ impl Heap {
     /// Tells that a drained batch and the frees that go with it have been applied. Only then is what is outstanding the
     /// truth of one moment, and counts for the peak: halfway, freed blocks are still in.
     pub fn settle(&mut self) {
-        self.peak_bytes = self.peak_bytes.max(self.all.outstanding.bytes);
+        self.peak_bytes = self.peak_bytes.max(self.all.outstanding().bytes);
     }
 
     /// Starts a new interval: growth is counted from here on.
@@ -85,12 +109,18 @@ impl Heap {
 
     /// What is outstanding.
     pub fn outstanding(&self) -> Outstanding {
-        self.all.outstanding
+        self.all.outstanding()
+    }
+
+    /// Of [`Self::outstanding`].
+    pub fn standard_error(&self) -> StandardError {
+        self.all.estimate.standard_error()
     }
 
     /// What each stack holds that holds something, in the order in which the stacks were first seen.
     pub fn outstanding_by_stack(&self) -> impl Iterator<Item = (StackId, Outstanding)> {
-        self.stacks.iter().map(|stack| (stack.id, stack.sum.outstanding)).filter(|(_, held)| held.allocations > 0)
+        let holding = self.stacks.iter().filter(|stack| !stack.sum.estimate.is_nothing());
+        holding.map(|stack| (stack.id, stack.sum.outstanding()))
     }
 
     /// Change of the outstanding bytes since [`Heap::mark_reported`], or since the start.
@@ -109,14 +139,20 @@ impl Heap {
         self.freed
     }
 
+    fn weigh(&self, size: u64) -> Weighed {
+        Weighed { size, weight: self.sampling.weight(size) }
+    }
+
     fn count_allocation(&mut self, block: Block) {
-        self.all.add(block.size);
-        self.stacks.sum_mut(block.stack).add(block.size);
+        let weighed = self.weigh(block.size);
+        self.all.estimate.add(weighed);
+        self.stacks.sum_mut(block.stack).estimate.add(weighed);
     }
 
     fn count_release(&mut self, block: Block) {
-        self.all.remove(block.size);
-        self.stacks.sum_mut(block.stack).remove(block.size);
+        let weighed = self.weigh(block.size);
+        self.all.estimate.remove(weighed);
+        self.stacks.sum_mut(block.stack).estimate.remove(weighed);
         count_free(&mut self.freed, block.size);
     }
 }

@@ -8,7 +8,7 @@ use std::{
 use proptest::prelude::*;
 
 use super::*;
-use crate::model::{LiveAllocation, RawFrame, Selection, Sort, StackSnapshot};
+use crate::model::{LiveAllocation, RawFrame, Selection, Sort, StackSnapshot, StandardError};
 
 #[derive(Clone, Debug)]
 enum Operation {
@@ -123,6 +123,7 @@ impl Model {
                 bytes: blocks.iter().map(|block| block.size).sum(),
                 allocations: blocks.len() as u64,
             },
+            standard_error: StandardError::default(),
             growth_bytes: self.bytes_by_stack().get(&id).unwrap_or(&0) - self.reported.get(&id).unwrap_or(&0),
             total_allocations: id.0,
             oldest: blocks.first()?.age,

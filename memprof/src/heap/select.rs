@@ -6,11 +6,15 @@
 
 use std::{cmp::Reverse, collections::HashMap, time::Duration};
 
-use super::{Heap, blocks::Block};
-use crate::model::{LiveAllocation, Outstanding, Selection, Sort, StackId, StackSnapshot, Timestamp, Truncation};
+use super::{
+    Heap,
+    blocks::Block,
+    estimate::{Estimate, Weighed},
+};
+use crate::model::{LiveAllocation, Selection, Sort, StackId, StackSnapshot, Timestamp, Truncation};
 
 /// The outcome of a [`Selection`].
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct SelectedStacks<F> {
     /// The first of the selected stacks, in the order asked for.
     pub shown: Vec<StackSnapshot<F>>,
@@ -25,22 +29,21 @@ struct Holding {
     index: usize,
     id: StackId,
     growth_bytes: i64,
-    outstanding: Outstanding,
+    estimate: Estimate,
     oldest: Duration,
 }
 
 impl Holding {
-    fn add(&mut self, size: u64, age: Duration) {
-        self.outstanding.bytes = self.outstanding.bytes.wrapping_add(size);
-        self.outstanding.allocations += 1;
+    fn add(&mut self, block: Weighed, age: Duration) {
+        self.estimate.add(block);
         self.oldest = self.oldest.max(age);
     }
 
     /// Greatest first.
     fn rank(&self, sort: Sort) -> i128 {
         match sort {
-            Sort::Bytes => self.outstanding.bytes.into(),
-            Sort::Allocations => self.outstanding.allocations.into(),
+            Sort::Bytes => self.estimate.outstanding().bytes.into(),
+            Sort::Allocations => self.estimate.outstanding().allocations.into(),
             Sort::Age => self.oldest.as_nanos().cast_signed(),
             Sort::Growth => self.growth_bytes.into(),
         }
@@ -73,7 +76,8 @@ impl Heap {
                 let (frames, truncated) = frames(holding.id);
                 StackSnapshot {
                     id: holding.id,
-                    outstanding: holding.outstanding,
+                    outstanding: holding.estimate.outstanding(),
+                    standard_error: holding.estimate.standard_error(),
                     growth_bytes: holding.growth_bytes,
                     total_allocations: total_allocations(holding.id),
                     oldest: holding.oldest,
@@ -93,9 +97,9 @@ impl Heap {
             holdings[*group].growth_bytes += stack.sum.growth_bytes();
         }
         for (block, age) in self.admitted(selection, now) {
-            holdings[groups.of_stack[block.stack as usize]].add(block.size, age);
+            holdings[groups.of_stack[block.stack as usize]].add(self.weigh(block.size), age);
         }
-        holdings.retain(|holding| holding.outstanding.allocations > 0);
+        holdings.retain(|holding| !holding.estimate.is_nothing());
         holdings
     }
 
@@ -134,7 +138,7 @@ impl Heap {
 impl From<(usize, &StackId)> for Holding {
     /// Nothing yet of the stacks with this name.
     fn from((index, id): (usize, &StackId)) -> Self {
-        Self { index, id: *id, growth_bytes: 0, outstanding: Outstanding::default(), oldest: Duration::ZERO }
+        Self { index, id: *id, growth_bytes: 0, estimate: Estimate::default(), oldest: Duration::ZERO }
     }
 }
 
@@ -163,7 +167,7 @@ impl Groups {
 
 fn sort_and_cut(holdings: &mut Vec<Holding>, selection: &Selection) {
     holdings.sort_unstable_by_key(|holding| {
-        (Reverse(holding.rank(selection.sort)), Reverse(holding.outstanding.bytes), holding.id)
+        (Reverse(holding.rank(selection.sort)), Reverse(holding.estimate.outstanding().bytes), holding.id)
     });
     holdings.truncate(selection.top.unwrap_or(usize::MAX));
 }

@@ -2,36 +2,35 @@
 
 use hashbrown::HashMap;
 
+use super::estimate::Estimate;
 use crate::model::{Outstanding, StackId};
 
 /// A running sum of live blocks, and what it was at the previous report.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Sum {
-    pub(super) outstanding: Outstanding,
+    pub(super) estimate: Estimate,
     reported_bytes: u64,
 }
 
 impl Sum {
-    /// Adds a block of so many bytes.
-    pub(super) fn add(&mut self, bytes: u64) {
-        self.outstanding.bytes = self.outstanding.bytes.wrapping_add(bytes);
-        self.outstanding.allocations += 1;
+    /// What is in it.
+    pub(super) fn outstanding(&self) -> Outstanding {
+        self.estimate.outstanding()
     }
 
-    /// Takes away a block that was added.
-    pub(super) fn remove(&mut self, bytes: u64) {
-        self.outstanding.bytes = self.outstanding.bytes.wrapping_sub(bytes);
-        self.outstanding.allocations -= 1;
+    /// Takes everything out. Growth still counts from the previous report.
+    pub(super) fn clear(&mut self) {
+        self.estimate = Estimate::default();
     }
 
     /// Lets growth count from here on.
     pub(super) fn mark(&mut self) {
-        self.reported_bytes = self.outstanding.bytes;
+        self.reported_bytes = self.outstanding().bytes;
     }
 
     /// Change of the outstanding bytes since [`Sum::mark`].
     pub(super) fn growth_bytes(&self) -> i64 {
-        self.outstanding.bytes.wrapping_sub(self.reported_bytes).cast_signed()
+        self.outstanding().bytes.wrapping_sub(self.reported_bytes).cast_signed()
     }
 }
 
@@ -70,6 +69,11 @@ impl StackSums {
     /// All sums, by index.
     pub(super) fn iter(&self) -> impl ExactSizeIterator<Item = &StackSum> {
         self.sums.iter()
+    }
+
+    /// Takes everything out of each.
+    pub(super) fn clear(&mut self) {
+        self.sums.iter_mut().for_each(|stack| stack.sum.clear());
     }
 
     /// Lets the growth of each stack count from here on.

@@ -98,7 +98,14 @@ fn stack_copy(words: Words<'_>, image: ImageId, time: Timestamp) -> Option<Stack
         sp: words.u64_at(offset::COPY_SP)?,
         bp: words.u64_at(offset::COPY_BP)?,
     };
-    Some(StackCopy { id: StackId(words.u64_at(offset::COPY_STACK)?), image, time, registers, bytes: bytes.into() })
+    Some(StackCopy {
+        id: StackId(words.u64_at(offset::COPY_STACK)?),
+        image,
+        time,
+        registers,
+        size: words.u64_at(offset::COPY_SIZE)?,
+        bytes: bytes.into(),
+    })
 }
 
 /// Why the walk that ended so may have missed frames; `None` if it cannot have.
@@ -127,6 +134,7 @@ mod offset {
     pub(super) const COPY_IP: usize = offset_of!(StackCopyRecord, ip);
     pub(super) const COPY_SP: usize = offset_of!(StackCopyRecord, sp);
     pub(super) const COPY_BP: usize = offset_of!(StackCopyRecord, bp);
+    pub(super) const COPY_SIZE: usize = offset_of!(StackCopyRecord, size);
     pub(super) const COPY_BYTES: usize = offset_of!(StackCopyRecord, bytes);
     pub(super) const FRAME_ADDRESS: usize = offset_of!(StackFrame, address);
     pub(super) const FRAME_PLACE: usize = offset_of!(StackFrame, place);
@@ -200,14 +208,15 @@ mod tests {
 
     #[test]
     fn a_copied_stack_has_the_bytes_that_it_says() {
-        let event = record(&bytes(&[header(kind::STACK_COPY, 1), 5, 0xfeed, 0x10, 0x7000, 0x20, 16, 0xaa, 0xbb]));
+        let event = record(&bytes(&[header(kind::STACK_COPY, 1), 5, 0xfeed, 0x10, 0x7000, 0x20, 16, 100, 0xaa, 0xbb]));
         let Some(Event::StackCopy(copy)) = event else { panic!("{event:?}") };
+        assert_eq!(copy.size, 100);
         assert_eq!(copy.registers, CopiedRegisters { ip: 0x10, sp: 0x7000, bp: 0x20 });
         assert_eq!(
             [0x7000, 0x7008, 0x7010, 0x6ff8].map(|address| copy.word(address)),
             [Some(0xaa), Some(0xbb), None, None]
         );
-        assert_eq!(record(&bytes(&[header(kind::STACK_COPY, 1), 5, 0xfeed, 0x10, 0x7000, 0x20, 24, 0xaa])), None);
+        assert_eq!(record(&bytes(&[header(kind::STACK_COPY, 1), 5, 0xfeed, 0x10, 0x7000, 0x20, 24, 100, 0xaa])), None);
     }
 
     #[test]

@@ -15,7 +15,7 @@ use super::{
     Kernel, KernelError, attach::Probes, batch::BatchMap, btf::kernel_offsets, mappings::MappingWatch, memory,
     tables::Tables,
 };
-use crate::readiness;
+use crate::{model::Sampling, readiness};
 
 /// What the programs log goes to the process's logger.
 pub(super) struct Logger(EbpfLogger<&'static dyn log::Log>);
@@ -114,14 +114,14 @@ impl fmt::Display for LoadCost {
 
 /// Loads the programs and drops them: whether this kernel accepts them, and what that takes.
 pub(super) fn try_loading() -> Result<LoadCost, KernelError> {
-    load_programs(&mut load_object(Sizes::default(), Unwind::default(), false, &kernel_offsets())?)
+    load_programs(&mut load_object(Sizes::default(), Unwind::default(), Sampling::default(), false, &kernel_offsets())?)
 }
 
 impl Kernel {
     /// Loads the programs and makes the maps. With `log`, the programs' rare conditions go to the process's logger.
-    pub fn load(sizes: Sizes, unwind: Unwind, log: bool) -> Result<Self, KernelError> {
+    pub fn load(sizes: Sizes, unwind: Unwind, sampling: Sampling, log: bool) -> Result<Self, KernelError> {
         let offsets = kernel_offsets();
-        let mut bpf = load_object(sizes, unwind, log, &offsets)?;
+        let mut bpf = load_object(sizes, unwind, sampling, log, &offsets)?;
         let memory_bytes = bpf.maps().filter_map(|(_, map)| memory::of_map(map)).sum();
         let logger = log.then(|| EbpfLogger::init(&mut bpf)).transpose().map_err(failed)?.map(Logger);
         let load_cost = load_programs(&mut bpf)?;
@@ -153,10 +153,21 @@ impl Kernel {
     }
 }
 
-fn load_object(sizes: Sizes, unwind: Unwind, log: bool, offsets: &KernelOffsets) -> Result<Ebpf, KernelError> {
+fn load_object(
+    sizes: Sizes,
+    unwind: Unwind,
+    sampling: Sampling,
+    log: bool,
+    offsets: &KernelOffsets,
+) -> Result<Ebpf, KernelError> {
     let cpus = aya::util::nr_cpus().map_err(|(call, source)| KernelError::Call { call, source })? as u64;
     // Half of the nursery may fill before a drain, on all CPUs together; the other half is for while it runs.
-    let nursery_mark = (u64::from(sizes.nursery_entries) / 2 / cpus).max(1);
+    // A sampled one is not drained, however full it is.
+    let nursery_mark = match sampling.bytes() {
+        None => (u64::from(sizes.nursery_entries) / 2 / cpus).max(1),
+        Some(_) => i64::MAX as u64,
+    };
+    let sample_bytes = sampling.bytes().unwrap_or(0);
     let ring_mark = u64::from(sizes.ring_bytes) / 4;
     // The verifier removes the logging itself where the level rules it out.
     let log_level = if log { log::LevelFilter::Debug as u8 } else { log::LevelFilter::Off as u8 };
@@ -172,6 +183,7 @@ fn load_object(sizes: Sizes, unwind: Unwind, log: bool, offsets: &KernelOffsets)
         .map_max_entries("IN_FLIGHT", sizes.threads)
         .map_max_entries("ROWS", sizes.rows())
         .override_global("NURSERY_MARK", &nursery_mark, true)
+        .override_global("SAMPLE_BYTES", &sample_bytes, true)
         .override_global("RING_MARK", &ring_mark, true)
         .override_global("UNWIND_MODE", &unwind_mode, true)
         .override_global("KERNEL_OFFSETS", offsets, true)

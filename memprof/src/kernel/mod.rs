@@ -198,6 +198,20 @@ impl Kernel {
         })
     }
 
+    /// Tells what is in the nursery and leaves it there, while sampling. What is there all the time is told once.
+    pub fn read_nursery(&self, mut apply: impl FnMut(ImageId, Allocation)) -> Result<(), KernelError> {
+        self.nursery.for_each(|key, entry| {
+            let (image, allocation) = decode::allocation(key, entry);
+            apply(image, allocation);
+        })
+    }
+
+    /// Takes a block of an image that is over out of the nursery.
+    pub fn remove_from_nursery(&mut self, image: ImageId, address: u64) {
+        // An error means that it was freed before its image was over.
+        let _ = self.nursery.remove(&NurseryKey { address, image: image.0, reserved: 0 });
+    }
+
     /// Takes everything out of both rings: first `execve`s and exits, then frees and stacks in their order.
     pub fn drain_events(&mut self, mut apply: impl FnMut(Event)) {
         for ring in [&mut self.control, &mut self.events] {
@@ -231,7 +245,7 @@ impl Kernel {
         }
     }
 
-    /// The number of allocations made at each stack, of all images.
+    /// The number of allocations made at each stack, of all images, as [`crate::model::Sampling::units`] counts.
     pub fn stack_totals(&self, mut apply: impl FnMut(StackId, u64)) -> Result<(), KernelError> {
         self.stacks.for_each(|stack, totals| apply(StackId(stack), totals.allocations))
     }

@@ -41,6 +41,8 @@ pub struct StackCopy {
     pub time: Timestamp,
     /// Those of the allocator's caller, to which it has returned.
     pub registers: CopiedRegisters,
+    /// Bytes that the allocation requested.
+    pub size: u64,
     /// From the stack pointer on.
     pub bytes: Box<[u8]>,
 }
@@ -138,7 +140,7 @@ pub struct Totals {
     pub freed_bytes: u64,
 }
 
-/// What was lost, by cause. Zero everywhere means that the figures are exact.
+/// What was lost, by cause. Zero everywhere means that the figures are exact. While sampling, of what was taken.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Losses {
     /// Allocations forgotten: the nursery was full.

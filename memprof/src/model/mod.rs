@@ -5,6 +5,7 @@ mod identity;
 mod object;
 mod plan;
 mod profile;
+mod sampling;
 mod selection;
 mod warning;
 
@@ -16,7 +17,8 @@ pub use plan::{
 };
 pub use profile::{
     Frame, LiveAllocation, Outstanding, ProcessSnapshot, Profile, ProfileFrame, RawFrame, Report, Snapshot, Source,
-    StackSnapshot, address_for_lookup,
+    StackSnapshot, StandardError, address_for_lookup,
 };
+pub use sampling::{Sampling, WEIGHT_OF_ONE};
 pub use selection::{Selection, Sort};
 pub use warning::Warning;

@@ -13,6 +13,15 @@ pub struct Outstanding {
     pub allocations: u64,
 }
 
+/// How far an estimate is from the truth, typically: one standard deviation. Zero where every block is taken.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct StandardError {
+    /// Of the bytes.
+    pub bytes: f64,
+    /// Of the number of blocks.
+    pub allocations: f64,
+}
+
 /// A return address and what it lies in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct RawFrame {
@@ -88,12 +97,14 @@ pub struct LiveAllocation {
 }
 
 /// What one stack holds.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct StackSnapshot<F> {
     /// Its name.
     pub id: StackId,
     /// What it holds, of the allocations selected.
     pub outstanding: Outstanding,
+    /// Of `outstanding`.
+    pub standard_error: StandardError,
     /// Change of its outstanding bytes (all, not just those selected) since the previous report, or since the start.
     pub growth_bytes: i64,
     /// All allocations made there over the observed time, freed since or not.
@@ -109,7 +120,7 @@ pub struct StackSnapshot<F> {
 }
 
 /// One process.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct ProcessSnapshot<F> {
     /// Its pid.
     pub pid: u32,
@@ -119,11 +130,13 @@ pub struct ProcessSnapshot<F> {
     pub exited: bool,
     /// All that is outstanding, selected or not.
     pub outstanding: Outstanding,
+    /// Of `outstanding`, and of the frees in `totals`.
+    pub standard_error: StandardError,
     /// Change of the outstanding bytes since the previous report, or since the start.
     pub growth_bytes: i64,
     /// Most outstanding bytes seen at any drain.
     pub peak_bytes: u64,
-    /// Over the observed time.
+    /// Over the observed time. While sampling, the frees are estimates: what was allocated and is not outstanding.
     pub totals: Totals,
     /// The first of the selected stacks, in the order asked for.
     pub stacks: Vec<StackSnapshot<F>>,
@@ -134,7 +147,7 @@ pub struct ProcessSnapshot<F> {
 }
 
 /// The state of all observed processes at one moment.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Snapshot<F> {
     /// Wall-clock time.
     pub time: jiff::Timestamp,
@@ -142,6 +155,8 @@ pub struct Snapshot<F> {
     pub elapsed: Duration,
     /// Since the previous report, or since the start.
     pub since_previous: Duration,
+    /// Bytes allocated for each sampling point; nothing if every block is taken, and all figures are exact.
+    pub sample_bytes: Option<u64>,
     /// Over the observed time, all processes.
     pub losses: Losses,
     /// What the reader should know.
@@ -164,6 +179,7 @@ impl<F> Snapshot<F> {
             time: self.time,
             elapsed: self.elapsed,
             since_previous: self.since_previous,
+            sample_bytes: self.sample_bytes,
             losses: self.losses,
             warnings: self.warnings,
             processes,
@@ -178,6 +194,7 @@ impl<F> ProcessSnapshot<F> {
             command: self.command,
             exited: self.exited,
             outstanding: self.outstanding,
+            standard_error: self.standard_error,
             growth_bytes: self.growth_bytes,
             peak_bytes: self.peak_bytes,
             totals: self.totals,
@@ -193,6 +210,7 @@ impl<F> StackSnapshot<F> {
         StackSnapshot {
             id: self.id,
             outstanding: self.outstanding,
+            standard_error: self.standard_error,
             growth_bytes: self.growth_bytes,
             total_allocations: self.total_allocations,
             oldest: self.oldest,

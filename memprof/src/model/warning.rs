@@ -13,6 +13,12 @@ pub enum Warning {
          (larger: --nursery-entries)"
     )]
     NurseryFull(u64),
+    /// Allocations were dropped at a nursery full of samples.
+    #[error(
+        "{0} sampled allocations were not recorded because the nursery was full; the estimates lack what these stand for \
+         (larger: --nursery-entries, or --sample)"
+    )]
+    SamplesFull(u64),
     /// Frees were dropped at a full ring.
     #[error(
         "{0} frees were not recorded because the ring buffer was full; up to that many blocks shown as outstanding were \
@@ -68,9 +74,10 @@ pub enum Warning {
 
 impl Warning {
     /// One warning for each cause of loss.
-    pub fn of_losses(losses: &Losses) -> impl Iterator<Item = Self> + use<> {
+    pub fn of_losses(losses: &Losses, is_sampled: bool) -> impl Iterator<Item = Self> + use<> {
+        let nursery_full: fn(u64) -> Self = if is_sampled { Self::SamplesFull } else { Self::NurseryFull };
         [
-            (losses.nursery_full, Self::NurseryFull as fn(u64) -> Self),
+            (losses.nursery_full, nursery_full),
             (losses.frees_ring_full, Self::FreesRingFull),
             (losses.stacks_ring_full, Self::StacksRingFull),
             (losses.stacks_table_full, Self::StacksTableFull),

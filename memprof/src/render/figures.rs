@@ -9,6 +9,17 @@ pub(super) fn bytes(bytes: u64) -> String {
     ByteSize(bytes).display().iec().to_string()
 }
 
+/// An estimate and its standard error, which is rounded: `~31.0 MiB ± 2.1 MiB`.
+pub(super) fn estimated_bytes(estimate: u64, error: f64) -> String {
+    format!("~{} ± {}", bytes(estimate), bytes(error.round() as u64))
+}
+
+/// Likewise a number with its noun: `~1,984 ± 40 allocations`.
+pub(super) fn estimated_count(estimate: u64, error: f64, noun: &str) -> String {
+    let plural = if estimate == 1 { "" } else { "s" };
+    format!("~{} ± {} {noun}{plural}", separated(estimate), separated(error.round() as u64))
+}
+
 /// Bytes to the unit, with thousands separators: `1,048,576 B`.
 pub(super) fn exact_bytes(bytes: u64) -> String {
     format!("{} B", separated(bytes))

@@ -6,7 +6,8 @@ use std::{io, path::Path};
 use serde::Serialize;
 
 use crate::model::{
-    Frame, LiveAllocation, Losses, Outstanding, ProcessSnapshot, Report, Source, StackId, StackSnapshot, Totals,
+    Frame, LiveAllocation, Losses, Outstanding, ProcessSnapshot, Report, Source, StackId, StackSnapshot, StandardError,
+    Totals,
 };
 
 const SCHEMA: &str = "memprof.report/1";
@@ -24,6 +25,9 @@ struct ReportView<'a> {
     time: String,
     elapsed_seconds: f64,
     since_previous_seconds: f64,
+    /// Only where the figures are estimates, like all standard errors.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sample_bytes: Option<u64>,
     lost: LossesView,
     warnings: Vec<String>,
     processes: Vec<ProcessView<'a>>,
@@ -54,6 +58,8 @@ struct ProcessView<'a> {
     command: &'a str,
     exited: bool,
     outstanding: OutstandingView,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    standard_error: Option<StandardErrorView>,
     growth_bytes: i64,
     peak_bytes: u64,
     totals: TotalsView,
@@ -69,6 +75,12 @@ struct OutstandingView {
 }
 
 #[derive(Serialize)]
+struct StandardErrorView {
+    bytes: f64,
+    allocations: f64,
+}
+
+#[derive(Serialize)]
 struct TotalsView {
     allocations: u64,
     allocated_bytes: u64,
@@ -81,6 +93,8 @@ struct StackView<'a> {
     id: Option<String>,
     outstanding_bytes: u64,
     outstanding_allocations: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    standard_error: Option<StandardErrorView>,
     growth_bytes: i64,
     total_allocations: u64,
     oldest_seconds: f64,
@@ -112,14 +126,16 @@ struct AllocationView {
 
 impl<'a> From<&'a Report> for ReportView<'a> {
     fn from(report: &'a Report) -> Self {
+        let is_sampled = report.sample_bytes.is_some();
         Self {
             schema: SCHEMA,
             time: report.time.to_string(),
             elapsed_seconds: report.elapsed.as_secs_f64(),
             since_previous_seconds: report.since_previous.as_secs_f64(),
+            sample_bytes: report.sample_bytes,
             lost: (&report.losses).into(),
             warnings: report.warnings.iter().map(ToString::to_string).collect(),
-            processes: report.processes.iter().map(Into::into).collect(),
+            processes: report.processes.iter().map(|process| ProcessView::new(process, is_sampled)).collect(),
         }
     }
 }
@@ -143,19 +159,20 @@ impl From<&Losses> for LossesView {
     }
 }
 
-impl<'a> From<&'a ProcessSnapshot<Frame>> for ProcessView<'a> {
-    fn from(process: &'a ProcessSnapshot<Frame>) -> Self {
+impl<'a> ProcessView<'a> {
+    fn new(process: &'a ProcessSnapshot<Frame>, is_sampled: bool) -> Self {
         Self {
             pid: process.pid,
             command: &process.command,
             exited: process.exited,
             outstanding: process.outstanding.into(),
+            standard_error: is_sampled.then(|| process.standard_error.into()),
             growth_bytes: process.growth_bytes,
             peak_bytes: process.peak_bytes,
             totals: process.totals.into(),
             selected_stacks: process.selected_stacks,
             truncated_stacks: process.truncated_stacks,
-            stacks: process.stacks.iter().map(Into::into).collect(),
+            stacks: process.stacks.iter().map(|stack| StackView::new(stack, is_sampled)).collect(),
         }
     }
 }
@@ -163,6 +180,12 @@ impl<'a> From<&'a ProcessSnapshot<Frame>> for ProcessView<'a> {
 impl From<Outstanding> for OutstandingView {
     fn from(outstanding: Outstanding) -> Self {
         Self { bytes: outstanding.bytes, allocations: outstanding.allocations }
+    }
+}
+
+impl From<StandardError> for StandardErrorView {
+    fn from(error: StandardError) -> Self {
+        Self { bytes: error.bytes, allocations: error.allocations }
     }
 }
 
@@ -177,12 +200,13 @@ impl From<Totals> for TotalsView {
     }
 }
 
-impl<'a> From<&'a StackSnapshot<Frame>> for StackView<'a> {
-    fn from(stack: &'a StackSnapshot<Frame>) -> Self {
+impl<'a> StackView<'a> {
+    fn new(stack: &'a StackSnapshot<Frame>, is_sampled: bool) -> Self {
         Self {
             id: (stack.id != StackId::UNKNOWN).then(|| format!("{:#018x}", stack.id.0)),
             outstanding_bytes: stack.outstanding.bytes,
             outstanding_allocations: stack.outstanding.allocations,
+            standard_error: is_sampled.then(|| stack.standard_error.into()),
             growth_bytes: stack.growth_bytes,
             total_allocations: stack.total_allocations,
             oldest_seconds: stack.oldest.as_secs_f64(),

@@ -8,7 +8,7 @@ use jiff::tz::{TimeZone, offset};
 use super::{Format, Style};
 use crate::model::{
     BuildId, Frame, LiveAllocation, Losses, Outstanding, ProcessSnapshot, Report, Source, StackId, StackSnapshot,
-    Totals, Warning,
+    StandardError, Totals, Warning,
 };
 
 type Outcome = Result<(), Box<dyn Error>>;
@@ -36,6 +36,7 @@ fn report(processes: Vec<ProcessSnapshot<Frame>>) -> Report {
         time: jiff::Timestamp::constant(1_767_261_787, 250_000_000),
         elapsed: Duration::from_millis(312_500),
         since_previous: Duration::from_millis(5003),
+        sample_bytes: None,
         losses: Losses::default(),
         warnings: Vec::new(),
         processes,
@@ -48,6 +49,7 @@ fn process(stacks: Vec<StackSnapshot<Frame>>) -> ProcessSnapshot<Frame> {
         command: "redis-server".to_owned(),
         exited: false,
         outstanding: Outstanding { bytes: 50_541_363, allocations: 91_204 },
+        standard_error: StandardError::default(),
         growth_bytes: 3_250_586,
         peak_bytes: 51_000_000,
         totals: Totals {
@@ -66,6 +68,7 @@ fn stack(id: u64, bytes: u64, frames: Vec<Frame>) -> StackSnapshot<Frame> {
     StackSnapshot {
         id: StackId(id),
         outstanding: Outstanding { bytes, allocations: 1984 },
+        standard_error: StandardError::default(),
         growth_bytes: 3_145_728,
         total_allocations: 12_000,
         oldest: Duration::from_secs(252),
@@ -119,8 +122,15 @@ fn full_report() -> Report {
 
 fn report_with_losses() -> Report {
     let losses = Losses { nursery_full: 1012, frees_ring_full: 3, stacks_unreadable: 1, ..Losses::default() };
-    let warnings = Warning::of_losses(&losses).collect();
+    let warnings = Warning::of_losses(&losses, false).collect();
     Report { losses, warnings, ..report(vec![process(vec![stack(1, 456, vec![frame("main", "a.c", 12)])])]) }
+}
+
+fn sampled_report() -> Report {
+    let standard_error = StandardError { bytes: 2_202_009.6, allocations: 40.25 };
+    let stack = StackSnapshot { standard_error, ..stack(1, 32_505_856, vec![frame("main", "a.c", 12)]) };
+    let process = ProcessSnapshot { standard_error, ..process(vec![stack]) };
+    Report { sample_bytes: Some(512 << 10), ..report(vec![process]) }
 }
 
 fn report_with_allocations() -> Report {
@@ -134,6 +144,18 @@ fn report_with_allocations() -> Report {
 #[test]
 fn text_shows_every_kind_of_frame_and_stack() -> Outcome {
     assert_snapshot!(plain(&full_report())?);
+    Ok(())
+}
+
+#[test]
+fn text_of_a_sample() -> Outcome {
+    assert_snapshot!(plain(&sampled_report())?);
+    Ok(())
+}
+
+#[test]
+fn json_of_a_sample() -> Outcome {
+    assert_snapshot!(json(&sampled_report())?);
     Ok(())
 }
 

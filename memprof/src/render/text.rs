@@ -7,9 +7,11 @@ use anstyle::{AnsiColor, Style as Paint};
 use super::{
     Style,
     escape::{visible, visible_path},
-    figures::{bytes, change_of_bytes, count, duration, exact_bytes},
+    figures::{bytes, change_of_bytes, count, duration, estimated_bytes, estimated_count, exact_bytes},
 };
-use crate::model::{Frame, LiveAllocation, Losses, ProcessSnapshot, Report, Source, StackSnapshot, Totals};
+use crate::model::{
+    Frame, LiveAllocation, Losses, Outstanding, ProcessSnapshot, Report, Source, StackSnapshot, StandardError, Totals,
+};
 
 /// Longest function name, in characters, that the column of source locations makes room for.
 const WIDEST_FUNCTION: usize = 60;
@@ -63,6 +65,7 @@ impl Text<'_> {
         for process in &report.processes {
             self.header(process)?;
             self.totals(process)?;
+            self.sampling()?;
             self.stacks(process)?;
             writeln!(self.output)?;
         }
@@ -78,18 +81,40 @@ impl Text<'_> {
     }
 
     fn header(&mut self, process: &ProcessSnapshot<Frame>) -> io::Result<()> {
-        let Palette { name, figure, .. } = self.palette;
+        let name = self.palette.name;
         let (time, losses) = (&self.time, self.losses());
         let exited = if process.exited { ", exited" } else { "" };
         writeln!(
             self.output,
-            "{time} {name}{}{name:#} ({}{exited})  outstanding {figure}{}{figure:#} in {}  ({} in {})  {losses}",
+            "{time} {name}{}{name:#} ({}{exited})  outstanding {}  ({} in {})  {losses}",
             visible(&process.command),
             process.pid,
-            bytes(process.outstanding.bytes),
-            count(process.outstanding.allocations, "allocation"),
+            self.held(process.outstanding, process.standard_error),
             change_of_bytes(process.growth_bytes),
             duration(self.report.since_previous),
+        )
+    }
+
+    /// Bytes and allocations; with their standard errors if they are estimates.
+    fn held(&self, outstanding: Outstanding, error: StandardError) -> String {
+        let figure = self.palette.figure;
+        let Outstanding { bytes: size, allocations } = outstanding;
+        let (size, allocations) = match self.report.sample_bytes {
+            None => (bytes(size), count(allocations, "allocation")),
+            Some(_) => {
+                (estimated_bytes(size, error.bytes), estimated_count(allocations, error.allocations, "allocation"))
+            }
+        };
+        format!("{figure}{size}{figure:#} in {allocations}")
+    }
+
+    fn sampling(&mut self) -> io::Result<()> {
+        let Some(rate) = self.report.sample_bytes else { return Ok(()) };
+        let (faint, rate) = (self.palette.faint, bytes(rate));
+        writeln!(
+            self.output,
+            "  {faint}sampled: one point in {rate} on average, and all blocks of at least {rate}; ~ is an estimate, ± its \
+             standard error{faint:#}"
         )
     }
 
@@ -107,9 +132,10 @@ impl Text<'_> {
     fn totals(&mut self, process: &ProcessSnapshot<Frame>) -> io::Result<()> {
         let faint = self.palette.faint;
         let Totals { allocations, allocated_bytes, frees, freed_bytes } = process.totals;
+        let about = if self.report.sample_bytes.is_some() { "~" } else { "" };
         writeln!(
             self.output,
-            "  {faint}in {}: allocated {} in {}, freed {} in {}, peak {}{faint:#}",
+            "  {faint}in {}: allocated {} in {}, freed {about}{} in {about}{}, peak {about}{}{faint:#}",
             duration(self.report.elapsed),
             bytes(allocated_bytes),
             count(allocations, "allocation"),
@@ -136,12 +162,10 @@ impl Text<'_> {
     }
 
     fn stack(&mut self, place: usize, stack: &StackSnapshot<Frame>) -> io::Result<()> {
-        let figure = self.palette.figure;
         writeln!(
             self.output,
-            "  #{place}  {figure}{}{figure:#} in {}, oldest {}{}",
-            bytes(stack.outstanding.bytes),
-            count(stack.outstanding.allocations, "allocation"),
+            "  #{place}  {}, oldest {}{}",
+            self.held(stack.outstanding, stack.standard_error),
             duration(stack.oldest),
             self.tendency(stack.growth_bytes),
         )?;

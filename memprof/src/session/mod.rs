@@ -57,7 +57,7 @@ pub fn run(whom: &Whom, options: &Options) -> anyhow::Result<ExitCode> {
 async fn observe_processes(pids: &[u32], options: &Options) -> anyhow::Result<ExitCode> {
     // What goes wrong with the processes must not cost an older report its file, so that is opened last.
     let signals = Signals::catch().context("cannot catch signals")?;
-    let mut recorder = Recorder::new(options.sizes, options.unwind, options.log_programs)?;
+    let mut recorder = Recorder::new(options)?;
     for &pid in pids {
         recorder.attach(pid)?;
     }
@@ -70,7 +70,7 @@ async fn observe_command(command: &[std::ffi::OsString], options: &Options) -> a
     let program = Path::new(command.first().context("there is no command")?);
     let surroundings = Surroundings::own().context("the working directory is gone")?;
     let signals = Signals::catch().context("cannot catch signals")?;
-    let mut recorder = Recorder::new(options.sizes, options.unwind, options.log_programs)?;
+    let mut recorder = Recorder::new(options)?;
     let objects = objects_of(program, &surroundings, recorder.objects_mut())?;
     let held = Held::start(command)?;
     let name = program.file_name().unwrap_or_default().to_string_lossy().into_owned();

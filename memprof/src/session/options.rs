@@ -2,7 +2,7 @@
 
 use std::{ffi::OsString, path::PathBuf, time::Duration};
 
-use crate::model::Selection;
+use crate::model::{Sampling, Selection};
 pub use crate::{
     kernel::{Sizes, Unwind},
     render::Format,
@@ -34,6 +34,8 @@ pub struct Options {
     pub output: Option<PathBuf>,
     /// How stacks are unwound.
     pub unwind: Unwind,
+    /// Which allocations are taken.
+    pub sampling: Sampling,
     /// Sizes of the kernel's tables.
     pub sizes: Sizes,
     /// Whether the BPF programs log.

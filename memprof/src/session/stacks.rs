@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use crate::model::{ImageId, ObjectId, RawFrame, RawStack, StackCopy, StackId};
+use crate::model::{ImageId, ObjectId, RawFrame, RawStack, Sampling, StackCopy, StackId};
 
 /// All stacks of all images.
 #[derive(Debug, Default)]
@@ -15,11 +15,18 @@ pub(super) struct Stacks {
     names: HashMap<StackId, (ImageId, StackId)>,
     stacks: HashMap<(ImageId, StackId), RawStack>,
     copies: Vec<StackCopy>,
-    /// Allocations whose stack came as a copy, by the stack's own name: nobody else counts them.
+    sampling: Sampling,
+    /// Allocations whose stack came as a copy, by the stack's own name: nobody else counts them. In
+    /// [units](Sampling::units).
     copied: HashMap<(ImageId, StackId), u64>,
 }
 
 impl Stacks {
+    /// None yet.
+    pub(super) fn new(sampling: Sampling) -> Self {
+        Self { sampling, ..Self::default() }
+    }
+
     /// Takes in a stack. `fingerprint` tells a number of an object that is the same in every run.
     pub(super) fn insert(&mut self, stack: RawStack, fingerprint: impl Fn(ObjectId) -> u64) -> StackId {
         let name = name_of(&stack.frames, fingerprint);
@@ -44,7 +51,7 @@ impl Stacks {
                 Some(stack) => {
                     let image = stack.image;
                     let name = self.insert(stack, &fingerprint);
-                    *self.copied.entry((image, name)).or_default() += 1;
+                    *self.copied.entry((image, name)).or_default() += self.sampling.units(copy.size);
                 }
                 None => self.copies.push(copy),
             }
@@ -77,6 +84,7 @@ impl Stacks {
                 _ => {}
             }
         }
+        totals.values_mut().for_each(|units| *units = self.sampling.allocations(*units));
         totals
     }
 
@@ -152,7 +160,8 @@ mod tests {
     fn a_copy_counts_once_when_it_is_unwound() {
         let mut stacks = Stacks::default();
         let registers = crate::model::CopiedRegisters { ip: 1, sp: 2, bp: 3 };
-        let copy = StackCopy { id: StackId(30), image: IMAGE, time: Timestamp(5), registers, bytes: Box::new([]) };
+        let copy =
+            StackCopy { id: StackId(30), image: IMAGE, time: Timestamp(5), registers, size: 9, bytes: Box::new([]) };
         stacks.keep(copy);
         stacks.unwind_copies(|_| None, of_object);
         assert_eq!(stacks.name(StackId(30)), StackId(30));

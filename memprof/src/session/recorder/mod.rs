@@ -3,6 +3,7 @@
 mod mapped_code;
 mod probing;
 mod profile;
+mod samples;
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -17,18 +18,20 @@ use rustix::time::{ClockId, clock_gettime};
 use super::{
     code::CodeTables,
     observed::{Life, Observed},
+    options::Options,
     stacks::{Stacks, fingerprint},
 };
 use crate::{
     heap::Heap,
-    kernel::{Kernel, Sizes, TargetId, Unwind},
-    model::{AttachPlan, Event, ImageId, Losses, ObjectId, RawStack, Timestamp, Warning},
+    kernel::{Kernel, TargetId},
+    model::{AttachPlan, Event, ImageId, Losses, ObjectId, RawStack, Sampling, Timestamp, Warning},
     target::{self, ObjectTable},
 };
 
 /// Everything that is known so far.
 pub(super) struct Recorder {
     kernel: Kernel,
+    sampling: Sampling,
     objects: ObjectTable,
     plans: HashMap<ObjectId, AttachPlan>,
     processes: Vec<Observed>,
@@ -47,17 +50,19 @@ pub(super) struct Recorder {
 
 impl Recorder {
     /// Loads the programs. Needs a tokio runtime.
-    pub(super) fn new(sizes: Sizes, unwind: Unwind, log_programs: bool) -> anyhow::Result<Self> {
-        let kernel = Kernel::load(sizes, unwind, log_programs)?;
+    pub(super) fn new(options: &Options) -> anyhow::Result<Self> {
+        let sampling = options.sampling;
+        let kernel = Kernel::load(options.sizes, options.unwind, sampling, options.log_programs)?;
         log::debug!("{}", kernel.load_cost());
         log::debug!("kernel memory: {}", bytesize::ByteSize(kernel.memory_bytes()));
         Ok(Self {
             kernel,
+            sampling,
             objects: ObjectTable::new(),
             plans: HashMap::new(),
             processes: Vec::new(),
             heaps: HashMap::new(),
-            stacks: Stacks::default(),
+            stacks: Stacks::new(sampling),
             past_losses: Losses::default(),
             code: CodeTables::default(),
             has_unmapped_code: false,
@@ -125,6 +130,9 @@ impl Recorder {
     }
 
     fn take_nursery(&mut self) -> anyhow::Result<()> {
+        if self.sampling.bytes().is_some() {
+            return self.read_samples();
+        }
         let heaps = &mut self.heaps;
         Ok(self.kernel.drain_nursery(|image, allocation| heaps.entry(image).or_default().allocate(allocation))?)
     }
@@ -190,7 +198,9 @@ impl Recorder {
     fn forget(&mut self, image: ImageId) -> anyhow::Result<()> {
         let (_, losses) = self.kernel.totals(image)?;
         self.past_losses += losses;
-        self.heaps.remove(&image);
+        if let Some(heap) = self.heaps.remove(&image) {
+            self.remove_samples(image, &heap);
+        }
         let stacks = self.stacks.forget(image);
         self.kernel.forget(image, &stacks);
         Ok(())
@@ -200,17 +210,21 @@ impl Recorder {
     /// `execve` was told before its first block, and has been read after it.
     fn forget_other_images(&mut self) {
         let current: BTreeSet<_> = self.processes.iter().map(|process| process.image).collect();
-        self.heaps.retain(|image, _| current.contains(image));
+        let over: Vec<_> = self.heaps.extract_if(|image, _| !current.contains(image)).collect();
+        over.iter().for_each(|(image, heap)| self.remove_samples(*image, heap));
     }
 
     /// Marks those that had ended before this drain began: it has brought all that they did.
     fn settle_ended(&mut self) {
+        let mut over = Vec::new();
         for process in self.processes.iter_mut().filter(|process| process.life == Life::Ended) {
             process.life = Life::Settled;
             process.jit.finish(now());
             self.kernel.untrack(process.target, process.pid);
             self.has_unmapped_code = true;
+            over.push(process.image);
         }
+        over.into_iter().for_each(|image| self.keep_last_samples(image));
     }
 
     fn warn(&mut self, warning: Warning) {

@@ -9,8 +9,8 @@ use super::{Recorder, now};
 use crate::{
     heap::Heap,
     model::{
-        Losses, ProcessSnapshot, Profile, ProfileFrame, RawFrame, Selection, Snapshot, StackId, Timestamp, Truncation,
-        Warning,
+        Losses, Outstanding, ProcessSnapshot, Profile, ProfileFrame, RawFrame, Selection, Snapshot, StackId, Timestamp,
+        Totals, Truncation, Warning,
     },
     session::observed::{Life, Observed},
 };
@@ -36,6 +36,7 @@ impl Recorder {
             time: jiff::Timestamp::now(),
             elapsed: now.since(self.started),
             since_previous: now.since(self.reported),
+            sample_bytes: self.sampling.bytes(),
             losses,
             warnings: self.warnings(&losses),
             processes,
@@ -56,7 +57,10 @@ impl Recorder {
         let (mut totals, losses) = self.kernel.totals(process.image)?;
         let nothing = Heap::new();
         let heap = self.heaps.get(&process.image).unwrap_or(&nothing);
-        totals += heap.freed();
+        match self.sampling.bytes() {
+            None => totals += heap.freed(),
+            Some(_) => estimate_frees(&mut totals, heap.outstanding()),
+        }
         let own_totals = self.stacks.totals(process.image, stack_totals);
         let total_allocations = |stack| match stack {
             StackId::UNKNOWN => losses.stacks(),
@@ -70,6 +74,7 @@ impl Recorder {
             command: process.command.clone(),
             exited: process.life == Life::Settled,
             outstanding: heap.outstanding(),
+            standard_error: heap.standard_error(),
             growth_bytes: heap.growth_bytes(),
             peak_bytes: heap.peak_bytes(),
             totals,
@@ -100,7 +105,7 @@ impl Recorder {
         for warning in self.objects.take_warnings() {
             self.warn(warning);
         }
-        let mut warnings: Vec<_> = Warning::of_losses(losses).collect();
+        let mut warnings: Vec<_> = Warning::of_losses(losses, self.sampling.bytes().is_some()).collect();
         warnings.extend(self.warnings.iter().cloned());
         warnings.extend((self.mappings_lost > 0).then_some(Warning::MappingsLost(self.mappings_lost)));
         warnings.extend(self.processes.iter().filter_map(|process| self.without_allocator(process)));
@@ -112,4 +117,11 @@ impl Recorder {
         let is_bare = !process.is_about_to_start && !process.space.objects().into_iter().any(has_sites);
         is_bare.then(|| Warning::NoAllocator { pid: process.pid, command: process.command.clone() })
     }
+}
+
+/// While sampling, most frees are of blocks that nobody knows. But all allocations are counted, and what is not outstanding was
+/// freed: that is as certain as what is outstanding, however many were freed.
+fn estimate_frees(totals: &mut Totals, outstanding: Outstanding) {
+    totals.frees = totals.allocations.saturating_sub(outstanding.allocations);
+    totals.freed_bytes = totals.allocated_bytes.saturating_sub(outstanding.bytes);
 }
