@@ -49,7 +49,10 @@ pub const fn is_taken(size: u64, rate: u64, random: u32) -> bool {
 /// For how many allocations one stands that is taken with this chance, times [`UNITS`].
 #[inline(always)]
 pub const fn units(chance: u64) -> u64 {
-    if chance == 0 { 0 } else { (UNITS << 32) / chance }
+    match (UNITS << 32).checked_div(chance) {
+        Some(units) => units,
+        None => 0,
+    }
 }
 
 #[inline(always)]
@@ -70,9 +73,9 @@ const fn chance_of_ratio(ratio: u64) -> u64 {
     while term > 0 {
         term -= 1;
         // Both factors are at most 2^32, and the ratio is less.
-        sum = COEFFICIENTS[term] - (ratio * sum >> 32);
+        sum = COEFFICIENTS[term] - ((ratio * sum) >> 32);
     }
-    ratio * sum >> 32
+    (ratio * sum) >> 32
 }
 
 const fn coefficients() -> [u64; TERMS] {

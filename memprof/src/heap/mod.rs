@@ -1,7 +1,7 @@
 //! The live table: which blocks of one image are outstanding, and what each stack holds. Pure: no I/O, and time comes
 //! in with the events.
 //!
-//! Where only some blocks are taken, sums are estimates ([`estimate`]).
+//! Where only some blocks are taken, sums are estimates (`estimate.rs`).
 //!
 //! Sums are modulo 2^64, so that no size that a target makes up can stop the profiler: what is added is taken away
 //! again to the unit.
