@@ -6,7 +6,10 @@ use aya_ebpf::{
 };
 use memprof_common::MAX_FRAMES;
 
-use crate::stack::{mix, walk_in};
+use crate::{
+    maps::Walk,
+    stack::{mix, walk_in},
+};
 
 /// Programs that do nothing: the *floor*, which is what the probes themselves cost.
 pub const EMPTY: bool = cfg!(feature = "measure-empty");
@@ -29,16 +32,13 @@ pub fn kernel_walk(ctx: &RetProbeContext, slot: u32) -> u32 {
         let frames = (&raw mut (*walk).pcs).cast();
         bpf_get_stack(ctx.as_ptr(), frames, (MAX_FRAMES * 8) as u32, BPF_F_USER_STACK.into())
     };
-    if bytes <= 0 { 0 } else { hash(slot, bytes as u32 / 8) }
+    // SAFETY: a map value, valid while the program runs, which nobody else uses.
+    if bytes <= 0 { 0 } else { hash(unsafe { &mut *walk }, bytes as u32 / 8) }
 }
 
-/// Hashes the frames in a slot as the unwinder does.
-#[unsafe(no_mangle)]
-#[inline(never)]
-pub extern "C" fn hash(slot: u32, depth: u32) -> u32 {
-    let Some(walk) = walk_in(slot) else { return 0 };
-    // SAFETY: a map value, valid while the program runs.
-    let walk = unsafe { &mut *walk };
+/// Hashes the first `depth` frames as the unwinder does.
+#[inline(always)]
+fn hash(walk: &mut Walk, depth: u32) -> u32 {
     for index in 0..MAX_FRAMES {
         if index as u32 >= depth {
             break;

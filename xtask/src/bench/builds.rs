@@ -57,9 +57,22 @@ struct Source {
     flags: &'static [&'static str],
 }
 
-const SOURCES: [Source; 2] = [
-    Source { name: "pair", compiler: "gcc", file: "pair.c", flags: &["-fomit-frame-pointer"] },
-    Source { name: "pair-with-frame-pointers", compiler: "gcc", file: "pair.c", flags: &["-fno-omit-frame-pointer"] },
+const fn source(
+    name: &'static str,
+    compiler: &'static str,
+    file: &'static str,
+    flags: &'static [&'static str],
+) -> Source {
+    Source { name, compiler, file, flags }
+}
+
+const SOURCES: [Source; 6] = [
+    source("pair", "gcc", "pair.c", &["-fomit-frame-pointer"]),
+    source("pair-with-frame-pointers", "gcc", "pair.c", &["-fno-omit-frame-pointer"]),
+    source("growth", "gcc", "growth.c", &[]),
+    source("churn", "g++", "churn.cc", &[]),
+    source("clock.so", "gcc", "clock.c", &["-shared", "-fPIC"]),
+    source("templates.ii", "g++", "templates.cc", &["-std=c++17", "-E"]),
 ];
 
 /// Builds everything. Without a compiler for BPF, only memprof as it is.
@@ -104,6 +117,11 @@ impl Builds {
     /// Whether there are variants of the BPF programs.
     pub(super) fn has_variants(&self) -> bool {
         self.has_variants
+    }
+
+    /// memprof as users have it.
+    pub(super) fn product(&self) -> Command {
+        Command::new(target_directory().join("release/memprof"))
     }
 
     /// memprof with a variant of the BPF programs.

@@ -28,16 +28,17 @@ pub(super) struct Launched {
     name: String,
     child: Child,
     output: BufReader<ChildStdout>,
+    is_waited_for: bool,
 }
 
 impl Launched {
-    /// Starts a command. Its standard input stays open, and the workload with it, until [`Self::finish`].
-    pub(super) fn start(command: &mut Command) -> Result<Self> {
+    /// Starts a command. Where its standard input is a pipe, that stays open, and our workloads with it, until [`Self::finish`].
+    pub(super) fn start(command: &mut Command, input: Stdio) -> Result<Self> {
         let name = command.get_program().to_string_lossy().into_owned();
-        let child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
+        let child = command.stdin(input).stdout(Stdio::piped()).spawn();
         let mut child = child.with_context(|| format!("cannot start {name}"))?;
         let output = child.stdout.take().context("standard output is a pipe")?;
-        Ok(Self { name, child, output: BufReader::new(output) })
+        Ok(Self { name, child, output: BufReader::new(output), is_waited_for: false })
     }
 
     pub(super) fn pid(&self) -> u32 {
@@ -66,6 +67,7 @@ impl Launched {
     pub(super) fn finish(mut self) -> Result<Usage> {
         drop(self.child.stdin.take());
         self.output.read_to_end(&mut Vec::new()).context("cannot read what it prints")?;
+        self.is_waited_for = true;
         let (status, usage) = wait(self.child.id() as libc::pid_t)?;
         if !status.success() {
             bail!("{} failed ({status})", self.name);
@@ -76,8 +78,8 @@ impl Launched {
 
 impl Drop for Launched {
     fn drop(&mut self) {
-        // Where it was waited for, the pipe to it is closed, and its number may be somebody else's.
-        if self.child.stdin.is_some() {
+        // Its number may be somebody else's once it was waited for.
+        if !self.is_waited_for {
             let _ = self.child.kill();
             let _ = self.child.wait();
         }

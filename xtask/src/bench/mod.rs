@@ -5,6 +5,7 @@ mod bpf;
 mod builds;
 mod launched;
 mod machine;
+mod overhead;
 mod statistics;
 mod table;
 mod unwind;
@@ -42,6 +43,8 @@ pub(crate) struct Arguments {
 enum Part {
     /// What capturing a stack costs
     Unwind,
+    /// What it costs a program to be watched, by memprof and by other tools
+    Overhead,
 }
 
 /// What was measured, as it is written to a file.
@@ -52,6 +55,8 @@ struct Results {
     work: f64,
     #[serde(skip_serializing_if = "Option::is_none")]
     unwind: Option<unwind::Figures>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    overhead: Option<overhead::Figures>,
 }
 
 /// Builds as whoever asks, then measures as root.
@@ -73,7 +78,8 @@ fn measure(arguments: &Arguments) -> Result<()> {
     eprintln!("\n{machine}");
     let wants = |part| arguments.parts.is_empty() || arguments.parts.contains(&part);
     let unwind = wants(Part::Unwind).then(|| unwind::measure(arguments, &builds)).transpose()?;
-    let results = Results { machine, runs: arguments.runs, work: arguments.work, unwind };
+    let overhead = wants(Part::Overhead).then(|| overhead::measure(arguments, &builds)).transpose()?;
+    let results = Results { machine, runs: arguments.runs, work: arguments.work, unwind, overhead };
     if let Some(path) = &arguments.json {
         let text = serde_json::to_string_pretty(&results).context("cannot write JSON")?;
         fs::write(path, text + "\n").with_context(|| format!("cannot write {}", path.display()))?;

@@ -1,5 +1,7 @@
 //! How often the rule for a pc is in the cache, in a python3 that works.
 
+use std::process::Stdio;
+
 use anyhow::{Context as _, Result};
 use serde::Serialize;
 
@@ -25,7 +27,8 @@ pub(super) fn measure(arguments: &Arguments, builds: &Builds) -> Result<Figures>
     command
         .args(["--quiet", "--output", "/dev/null", "--", "/usr/bin/python3"])
         .arg(root().join("xtask/bench/documents.py"));
-    let mut launched = Launched::start(command.arg(arguments.scaled(20).to_string()).env("PYTHONMALLOC", "malloc"))?;
+    let mut launched =
+        Launched::start(command.arg(arguments.scaled(20).to_string()).env("PYTHONMALLOC", "malloc"), Stdio::piped())?;
     launched.work()?;
     let counts = counters_of(launched.pid(), "CACHE_COUNTS")?;
     launched.finish()?;

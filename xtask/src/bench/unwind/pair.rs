@@ -1,5 +1,7 @@
 //! Nanoseconds for a malloc and its free at depth 16, as the program itself sees it: without probes, with empty ones, with memprof.
 
+use std::process::{Command, Stdio};
+
 use anyhow::Result;
 use serde::Serialize;
 
@@ -42,14 +44,14 @@ pub(super) fn measure(arguments: &Arguments, builds: &Builds) -> Result<Figures>
 fn run(builds: &Builds, variant: Option<Variant>, pairs: u64) -> Result<f64> {
     let program = builds.program("pair");
     let mut command = match variant {
-        None => std::process::Command::new(program),
+        None => Command::new(program),
         Some(variant) => {
             let mut command = builds.memprof(variant);
             command.args(["--quiet", "--output", "/dev/null", "--"]).arg(program);
             command
         }
     };
-    let mut launched = Launched::start(command.args([DEPTH, &pairs.to_string(), "0", "1"]))?;
+    let mut launched = Launched::start(command.args([DEPTH, &pairs.to_string(), "0", "1"]), Stdio::null())?;
     let work = launched.work()?;
     launched.finish()?;
     Ok(work.elapsed_nanoseconds as f64 / pairs as f64)

@@ -1,6 +1,8 @@
 //! Nanoseconds for each captured stack, by memprof's unwinder and by the kernel's frame-pointer walk: the run time of the return
 //! program, less that of the same program without stacks.
 
+use std::process::Stdio;
+
 use anyhow::{Context as _, Result};
 use serde::Serialize;
 use serde_json::Value;
@@ -70,7 +72,7 @@ fn run(builds: &Builds, variant: Variant, program: &str, depth: u32, stacks: u64
     let mut command = builds.memprof(variant);
     command.args(["--quiet", "--format", "json", "--top", "0", "--output"]).arg(&report).arg("--");
     command.arg(builds.program(program)).args([&depth.to_string(), &stacks.to_string(), "0", "1"]);
-    let mut launched = Launched::start(&mut command)?;
+    let mut launched = Launched::start(&mut command, Stdio::piped())?;
     launched.work()?;
     let programs = bpf::programs_of(launched.pid())?;
     launched.finish()?;
