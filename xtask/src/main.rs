@@ -30,7 +30,7 @@ enum Task {
     Bench(bench::Arguments),
     /// Run live tests on Debian's other kernels, in QEMU
     VmTest(vm::Arguments),
-    /// Install the packages that the tests, or with --ebpf the BPF build, or with --vm the other kernels, need
+    /// Install the packages that the tests, or with --ebpf the BPF build, or with --vm the other kernels, or with --bench the benchmark, need
     Setup(setup::Arguments),
     /// Run a test executable, as root if it is a live one (cargo calls this)
     #[command(hide = true)]

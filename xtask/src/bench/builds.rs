@@ -66,12 +66,13 @@ const fn source(
     Source { name, compiler, file, flags }
 }
 
-const SOURCES: [Source; 6] = [
+const SOURCES: [Source; 7] = [
     source("pair", "gcc", "pair.c", &["-fomit-frame-pointer"]),
     source("pair-with-frame-pointers", "gcc", "pair.c", &["-fno-omit-frame-pointer"]),
     source("growth", "gcc", "growth.c", &[]),
     source("churn", "g++", "churn.cc", &[]),
     source("clock.so", "gcc", "clock.c", &["-shared", "-fPIC"]),
+    source("account", "gcc", "account.c", &[]),
     source("templates.ii", "g++", "templates.cc", &["-std=c++17", "-E"]),
 ];
 

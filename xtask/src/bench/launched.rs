@@ -2,8 +2,7 @@
 
 use std::{
     io::{BufRead as _, BufReader, Read as _},
-    os::unix::process::ExitStatusExt as _,
-    process::{Child, ChildStdout, Command, ExitStatus, Stdio},
+    process::{Child, ChildStdout, Command, Stdio},
 };
 
 use anyhow::{Context as _, Result, bail};
@@ -16,8 +15,8 @@ pub(super) struct Work {
     pub(super) cpu_nanoseconds: u64,
 }
 
-/// What a process and those that it waited for have used.
-#[derive(Clone, Copy, Debug)]
+/// What a process and those that it waited for have used, as `xtask/bench/account.c` prints it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Usage {
     pub(super) cpu_nanoseconds: u64,
     /// The most of any of them.
@@ -63,16 +62,17 @@ impl Launched {
         }
     }
 
-    /// Closes its standard input, lets it end, and says what it used.
-    pub(super) fn finish(mut self) -> Result<Usage> {
+    /// Closes its standard input, lets it end, and says what it used, if it is accounted for.
+    pub(super) fn finish(mut self) -> Result<Option<Usage>> {
         drop(self.child.stdin.take());
-        self.output.read_to_end(&mut Vec::new()).context("cannot read what it prints")?;
+        let mut rest = Vec::new();
+        self.output.read_to_end(&mut rest).context("cannot read what it prints")?;
         self.is_waited_for = true;
-        let (status, usage) = wait(self.child.id() as libc::pid_t)?;
+        let status = self.child.wait().with_context(|| format!("cannot wait for {}", self.name))?;
         if !status.success() {
             bail!("{} failed ({status})", self.name);
         }
-        Ok(usage)
+        Ok(String::from_utf8_lossy(&rest).lines().find_map(Usage::parse))
     }
 }
 
@@ -86,26 +86,26 @@ impl Drop for Launched {
     }
 }
 
-/// The standard library's `wait` does not say what was used.
-fn wait(pid: libc::pid_t) -> Result<(ExitStatus, Usage)> {
-    let mut status = 0;
-    // SAFETY: all zeroes is a value of this structure of numbers.
-    let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
-    // SAFETY: the pointers are to what the call fills in.
-    if unsafe { libc::wait4(pid, &raw mut status, 0, &raw mut usage) } != pid {
-        return Err(std::io::Error::last_os_error()).context("cannot wait for what was started");
-    }
-    let nanoseconds = |time: libc::timeval| time.tv_sec as u64 * 1_000_000_000 + time.tv_usec as u64 * 1000;
-    let cpu_nanoseconds = nanoseconds(usage.ru_utime) + nanoseconds(usage.ru_stime);
-    Ok((ExitStatus::from_raw(status), Usage { cpu_nanoseconds, peak_bytes: usage.ru_maxrss as u64 * 1024 }))
-}
-
 impl Work {
     fn parse(line: &str) -> Option<Self> {
-        let mut words = line.split_whitespace().skip_while(|word| *word != "worked_ns");
-        let elapsed_nanoseconds = words.nth(1)?.parse().ok()?;
-        let cpu_nanoseconds = words.nth(1)?.parse().ok()?;
+        let [elapsed_nanoseconds, cpu_nanoseconds] = numbers(line, ["worked_ns", "cpu_ns"])?;
         Some(Self { elapsed_nanoseconds, cpu_nanoseconds })
+    }
+}
+
+impl Usage {
+    fn parse(line: &str) -> Option<Self> {
+        let [cpu_nanoseconds, peak_bytes] = numbers(line, ["used_cpu_ns", "peak_bytes"])?;
+        Some(Self { cpu_nanoseconds, peak_bytes })
+    }
+}
+
+/// The numbers in a line of names, each with a number.
+fn numbers(line: &str, names: [&str; 2]) -> Option<[u64; 2]> {
+    let words: Vec<&str> = line.split_whitespace().collect();
+    match words[..] {
+        [first, one, second, other] if [first, second] == names => Some([one.parse().ok()?, other.parse().ok()?]),
+        _ => None,
     }
 }
 
@@ -119,5 +119,12 @@ mod tests {
         assert_eq!(Work::parse("worked_ns 1500 cpu_ns 20\n"), Some(work));
         assert_eq!(Work::parse("heaptrack stats:\n"), None);
         assert_eq!(Work::parse("worked_ns \n"), None);
+    }
+
+    #[test]
+    fn what_was_used_is_printed_at_the_end() {
+        let usage = Usage { cpu_nanoseconds: 5, peak_bytes: 1024 };
+        assert_eq!(Usage::parse("used_cpu_ns 5 peak_bytes 1024\n"), Some(usage));
+        assert_eq!(Usage::parse("used_cpu_ns 5 peak_bytes -1\n"), None);
     }
 }

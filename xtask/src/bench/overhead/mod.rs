@@ -16,8 +16,9 @@ use self::{
 };
 use super::{Arguments, builds::Builds, statistics::median};
 
-/// Runs that take a hundred times as long as unprofiled ones are made fewer times.
-const RUNS_FOR_ONE_OF_THE_SLOW: usize = 3;
+/// Runs longer than this are made less often: once for so many of the others.
+const LONG_RUN_SECONDS: f64 = 10.0;
+const RUNS_FOR_ONE_LONG: usize = 3;
 
 /// All workloads that were run.
 #[derive(Serialize)]
@@ -81,7 +82,7 @@ fn measure_workload(
     let mut runs: Vec<Vec<Run>> = tools.iter().map(|_| Vec::new()).collect();
     for number in 0..arguments.runs {
         for ((tool, runs), &amount) in tools.iter().zip(&mut runs).zip(&amounts) {
-            if is_left_out(**tool, workload, number) {
+            if number % RUNS_FOR_ONE_LONG != 0 && was_long(runs, amount) {
                 continue;
             }
             eprint!("\r{}: run {}, {:<12}", workload.name, number + 1, tool.name());
@@ -103,9 +104,8 @@ fn amount(tool: &dyn Tool, workload: &Workload, arguments: &Arguments) -> u64 {
     arguments.scaled(workload.amount / part)
 }
 
-/// Where they cannot get less to do, they are run less often.
-fn is_left_out(tool: &dyn Tool, workload: &Workload, number: usize) -> bool {
-    !workload.divisible && tool.slowness() > 10 && !number.is_multiple_of(RUNS_FOR_ONE_OF_THE_SLOW)
+fn was_long(runs: &[Run], amount: u64) -> bool {
+    runs.last().is_some_and(|run| run.nanoseconds * amount as f64 / 1e9 > LONG_RUN_SECONDS)
 }
 
 impl OfTool {

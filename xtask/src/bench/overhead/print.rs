@@ -1,7 +1,7 @@
 //! The tables.
 
 use super::{Figures, OfTool, OfWorkload, Verdict, tools};
-use crate::bench::table::{figure, markdown};
+use crate::bench::table::{figure, markdown, time};
 
 const MEBIBYTE: f64 = (1 << 20) as f64;
 const NONE: &str = "–";
@@ -23,7 +23,7 @@ pub(super) fn details(workload: &OfWorkload) {
     let rows = workload.tools.iter().map(|tool| {
         [
             tool.name.to_owned(),
-            figure(tool.nanoseconds),
+            time(tool.nanoseconds),
             figure(tool.of_unprofiled),
             figure(tool.of_floor),
             figure(tool.own_cpu_seconds),
@@ -57,17 +57,17 @@ fn stack(leak: Verdict) -> String {
 /// All workloads and tools: times, and what they are of the floor.
 pub(super) fn summary(figures: &Figures) {
     let names: Vec<&str> = tools::ALL.map(|tool| tool.name()).into_iter().filter(|name| has(figures, name)).collect();
-    let table = |title: &str, value: fn(&OfTool) -> f64| {
+    let table = |title: &str, value: fn(&OfTool) -> f64, show: fn(f64) -> String| {
         let head: Vec<&str> = [title].into_iter().chain(names.iter().copied()).collect();
         let rows = figures.workloads.iter().map(|workload| {
             let values = names.iter().map(|name| workload.tool(name).map_or(f64::NAN, value));
-            [workload.name.to_owned()].into_iter().chain(values.map(figure)).collect::<Vec<_>>()
+            [workload.name.to_owned()].into_iter().chain(values.map(show)).collect::<Vec<_>>()
         });
         eprintln!("\n{}\n", markdown(&head, rows));
     };
-    table("ns", |tool| tool.nanoseconds);
-    table("of unprofiled", |tool| tool.of_unprofiled);
-    table("of floor", |tool| tool.of_floor);
+    table("time", |tool| tool.nanoseconds, time);
+    table("of unprofiled", |tool| tool.of_unprofiled, figure);
+    table("of floor", |tool| tool.of_floor, figure);
 }
 
 fn has(figures: &Figures, name: &str) -> bool {

@@ -69,15 +69,23 @@ impl Run {
 fn measure(tool: &dyn Tool, task: &Task<'_>, redis: Option<&Redis>, amount: u64) -> Result<(Work, Usage, String)> {
     let messages = task.builds.scratch("messages");
     let file = File::create(&messages).context("cannot write a tool's messages")?;
-    let mut command = tool.command(task)?;
-    command.stderr(file);
+    let mut command = accounted(&tool.command(task)?, task.builds);
     preload(&mut command, tool, task);
+    command.stderr(file);
     let mut launched = Launched::start(&mut command, Stdio::null())?;
     let load = redis.map(|redis| redis.load(&mut launched, amount)).transpose()?;
     let mut work = launched.work()?;
     work.elapsed_nanoseconds = load.unwrap_or(work.elapsed_nanoseconds);
-    let usage = launched.finish().with_context(|| first_lines(&messages))?;
+    let usage = launched.finish().with_context(|| first_lines(&messages))?.context("`account` said nothing")?;
     Ok((work, usage, fs::read_to_string(messages).unwrap_or_default()))
+}
+
+/// The command, started by one that tells what it used.
+fn accounted(command: &Command, builds: &Builds) -> Command {
+    let mut accounted = Command::new(builds.program("account"));
+    accounted.arg(command.get_program()).args(command.get_args());
+    accounted.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    accounted
 }
 
 /// What the program itself is to load: our clock, and what the tool is made of.

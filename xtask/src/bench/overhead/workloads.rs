@@ -137,7 +137,7 @@ pub(super) const ALL: [Workload; 9] = [
     Workload {
         name: REDIS,
         unit: "request of redis-benchmark's",
-        amount: 20_000,
+        amount: 50_000,
         allocator: "/usr/lib/x86_64-linux-gnu/libjemalloc.so.2",
         divisible: true,
         clocked: Some(REDIS),

@@ -3,7 +3,6 @@
 mod bpftrace;
 mod dhat;
 mod heaptrack;
-mod memleak;
 mod memprof;
 mod mtrace;
 mod unprofiled;
@@ -79,12 +78,11 @@ pub(super) trait Tool {
 }
 
 /// All tools, in the order of the table's columns.
-pub(super) const ALL: [&dyn Tool; 8] = [
+pub(super) const ALL: [&dyn Tool; 7] = [
     &unprofiled::Unprofiled,
     &memprof::Floor,
     &memprof::Memprof,
     &bpftrace::Bpftrace,
-    &memleak::Memleak,
     &heaptrack::Heaptrack,
     &dhat::Dhat,
     &mtrace::Mtrace,
