@@ -3,12 +3,10 @@
 //! A variant is memprof's own userspace with another BPF object. All are one executable, memprof built with its feature `measure`,
 //! which takes its object from the file that is named in the environment.
 
-use std::{
-    path::{Path, PathBuf},
-    process::Command,
-};
+use std::{path::PathBuf, process::Command};
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
+use tempfile::TempDir;
 
 use crate::{
     ebpf,
@@ -142,8 +140,13 @@ impl Builds {
         self.folder.join(name)
     }
 
+    /// A folder for what a tool writes, which goes with what is returned.
+    pub(super) fn scratch_folder(&self) -> Result<TempDir> {
+        tempfile::tempdir_in(&self.folder).context("cannot make a folder for what tools write")
+    }
+
     /// A place for a file that some tool writes.
     pub(super) fn scratch(&self, name: &str) -> PathBuf {
-        Path::new(&self.folder).join(name)
+        self.folder.join(name)
     }
 }

@@ -61,7 +61,7 @@ pub(super) fn measure(arguments: &Arguments, builds: &Builds) -> Result<Figures>
     let names = workloads::ALL.map(|workload| workload.name);
     let mut figures = Figures { workloads: Vec::new() };
     for workload in
-        workloads::ALL.iter().filter(|workload| arguments.wants(workload.name, &names) && workload.is_here())
+        workloads::ALL.iter().filter(|workload| arguments.wants(workload.name, &names) && workload.is_here(builds))
     {
         let of_workload = measure_workload(workload, &tools, arguments, builds)?;
         print::details(&of_workload);

@@ -10,7 +10,7 @@ const NONE: &str = "–";
 pub(super) fn details(workload: &OfWorkload) {
     let head = [
         "tool",
-        "ns",
+        "time",
         "of unprofiled",
         "of floor",
         "own CPU, s",

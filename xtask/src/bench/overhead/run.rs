@@ -48,7 +48,9 @@ pub(super) struct Verdict {
 
 impl Run {
     pub(super) fn of(tool: &dyn Tool, workload: &Workload, builds: &Builds, amount: u64) -> Result<Self> {
-        let output = builds.scratch("answer");
+        // Of its own: nobody's answer is taken for another's.
+        let folder = builds.scratch_folder()?;
+        let output = folder.path().join("answer");
         let mut command = workload.command(builds, amount);
         let redis = (workload.name == REDIS).then(|| Redis::new(builds)).transpose()?;
         command.extend(redis.iter().map(|redis| OsString::from(&redis.configuration)));
@@ -72,12 +74,18 @@ fn measure(tool: &dyn Tool, task: &Task<'_>, redis: Option<&Redis>, amount: u64)
     let mut command = accounted(&tool.command(task)?, task.builds);
     preload(&mut command, tool, task);
     command.stderr(file);
-    let mut launched = Launched::start(&mut command, Stdio::null())?;
+    let launched = Launched::start(&mut command, Stdio::null())?;
+    let (work, usage) = follow(launched, redis, amount).with_context(|| first_lines(&messages))?;
+    Ok((work, usage, fs::read_to_string(messages).unwrap_or_default()))
+}
+
+/// To the end.
+fn follow(mut launched: Launched, redis: Option<&Redis>, amount: u64) -> Result<(Work, Usage)> {
     let load = redis.map(|redis| redis.load(&mut launched, amount)).transpose()?;
     let mut work = launched.work()?;
     work.elapsed_nanoseconds = load.unwrap_or(work.elapsed_nanoseconds);
-    let usage = launched.finish().with_context(|| first_lines(&messages))?.context("`account` said nothing")?;
-    Ok((work, usage, fs::read_to_string(messages).unwrap_or_default()))
+    let usage = launched.finish()?.context("`account` said nothing")?;
+    Ok((work, usage))
 }
 
 /// The command, started by one that tells what it used.

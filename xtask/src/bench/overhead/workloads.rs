@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result};
 
 use crate::{
     bench::builds::Builds,
-    process::{self, is_on_path, root},
+    process::{self, root},
 };
 
 /// The C library, whose allocator most programs use.
@@ -60,6 +60,7 @@ pub(super) struct Leak {
 }
 
 pub(super) const REDIS: &str = "redis-server";
+const REDIS_SERVER: &str = "/usr/bin/redis-server";
 
 pub(super) const ALL: [Workload; 9] = [
     Workload {
@@ -120,7 +121,7 @@ pub(super) const ALL: [Workload; 9] = [
         divisible: false,
         clocked: Some("sqlite3"),
         command: |_, _| {
-            words(["sqlite3".into(), "-batch".into(), "-init".into(), source("query.sql"), ":memory:".into()])
+            words(["/usr/bin/sqlite3".into(), "-batch".into(), "-init".into(), source("query.sql"), ":memory:".into()])
         },
         leak: None,
     },
@@ -141,7 +142,7 @@ pub(super) const ALL: [Workload; 9] = [
         allocator: "/usr/lib/x86_64-linux-gnu/libjemalloc.so.2",
         divisible: true,
         clocked: Some(REDIS),
-        command: |_, _| words([REDIS.into()]),
+        command: |_, _| words([REDIS_SERVER.into()]),
         leak: None,
     },
     Workload {
@@ -157,10 +158,10 @@ pub(super) const ALL: [Workload; 9] = [
 ];
 
 impl Workload {
-    pub(super) fn is_here(&self) -> bool {
-        Path::new(self.allocator).exists()
-            && (self.clocked != Some("sqlite3") || is_on_path("sqlite3"))
-            && (self.name != REDIS || is_on_path(REDIS) && is_on_path("redis-benchmark"))
+    /// Whether its program and its allocator are on this machine.
+    pub(super) fn is_here(&self, builds: &Builds) -> bool {
+        let program = self.command(builds, self.amount).into_iter().next().unwrap_or_default();
+        Path::new(&program).exists() && Path::new(self.allocator).exists()
     }
 
     /// What to run for so much work.

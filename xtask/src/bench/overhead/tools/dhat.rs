@@ -20,7 +20,7 @@ impl Tool for Dhat {
     }
 
     fn slowness(&self) -> u64 {
-        10
+        4
     }
 
     fn command(&self, task: &Task<'_>) -> Result<Command> {

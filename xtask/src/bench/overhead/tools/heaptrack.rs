@@ -22,7 +22,7 @@ impl Tool for Heaptrack {
     }
 
     fn slowness(&self) -> u64 {
-        10
+        1
     }
 
     fn command(&self, task: &Task<'_>) -> Result<Command> {

@@ -52,7 +52,8 @@ pub(super) trait Tool {
     /// Whether it is on this machine.
     fn is_here(&self, builds: &Builds) -> bool;
 
-    /// How many times slower it is than nothing, in allocations, about: it gets less work.
+    /// By how much less work it gets than an unprofiled program, so that a run takes seconds. It must be work enough that what is done
+    /// once, such as the first reading of unwinding tables, does not count.
     fn slowness(&self) -> u64;
 
     /// Whether it can follow what this workload allocates with.
