@@ -18,6 +18,16 @@ __attribute__((noinline)) static void leak(void)
 	NO_TAIL_CALL;
 }
 
+/* The same, with so many frames between: a stack that is wrong is not as deep by chance. */
+__attribute__((noinline, unused)) static void leak_below(int levels)
+{
+	if (levels > 1)
+		leak_below(levels - 1);
+	else
+		leak();
+	NO_TAIL_CALL;
+}
+
 /* Until standard input ends: while it is read, the process is there to be looked at. */
 static void stay(void)
 {

@@ -26,6 +26,10 @@ const KEPT_BLOCK_SIZE: u64 = 64;
 const KEEP_EVERY: u64 = 100;
 
 const DEPTH: usize = 16;
+
+/// Frames that `growth` and `churn` have between `main` and `leak`.
+const LEVELS: usize = 10;
+
 const THREADS: u64 = 4;
 
 /// Frames of libc's below `main`, and below a thread's first function. Some tools leave them out.
@@ -101,7 +105,7 @@ pub(super) const ALL: [Workload; 9] = [
         divisible: true,
         clocked: None,
         command: |builds, buffers| program(builds, "growth", &[buffers]),
-        leak: Some(|_| leak(1, 2)),
+        leak: Some(|_| leak(1, LEVELS + 2)),
     },
     Workload {
         name: "churn",
@@ -111,7 +115,7 @@ pub(super) const ALL: [Workload; 9] = [
         divisible: true,
         clocked: None,
         command: |builds, changes| program(builds, "churn", &[changes]),
-        leak: Some(|_| leak(1, 2)),
+        leak: Some(|_| leak(1, LEVELS + 2)),
     },
     Workload {
         name: "sqlite3",
