@@ -11,7 +11,6 @@ use std::{
     fs::{self, File},
     ops::Range,
     path::{Path, PathBuf},
-    time::Instant,
 };
 
 use gimli::{
