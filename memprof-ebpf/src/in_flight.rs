@@ -27,7 +27,7 @@ use memprof_common::{Call, Cookie, InFlight, MAX_CALLS, NurseryEntry};
 use crate::{
     arch,
     maps::{IN_FLIGHT, SITES, image_of},
-    nursery, totals,
+    measure, nursery, totals,
 };
 
 /// What an entry saw.
@@ -67,6 +67,9 @@ static IDLE: InFlight = InFlight { depth: 0, calls: [UNUSED; MAX_CALLS] };
 /// Opens a call, unless it is nested in one that is open.
 #[inline(always)]
 pub fn enter(ctx: &ProbeContext, entered: Entered) {
+    if measure::EMPTY {
+        return;
+    }
     let cookie = arch::cookie(ctx);
     let Some(image) = image_of(cookie) else { return };
     let Some(thread) = current_thread() else {
@@ -107,6 +110,9 @@ pub fn enter(ctx: &ProbeContext, entered: Entered) {
 /// Closes the call that returns, if it is one that was opened.
 #[inline(always)]
 pub fn leave(ctx: &RetProbeContext) -> Option<&'static Call> {
+    if measure::EMPTY {
+        return None;
+    }
     let cookie = arch::cookie(ctx).0;
     let stack_pointer = arch::stack_pointer_at_entry_from_return(ctx);
     let thread = IN_FLIGHT.get_ptr_mut(bpf_get_current_pid_tgid())?;

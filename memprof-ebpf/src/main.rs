@@ -16,6 +16,7 @@ mod kernel_structs;
 mod lifecycle;
 mod mapping_changes;
 mod maps;
+mod measure;
 mod nursery;
 mod records;
 mod return_probes;
@@ -122,7 +123,8 @@ pub fn return_resized(ctx: RetProbeContext) -> u32 {
 #[uprobe]
 pub fn free(ctx: ProbeContext) -> u32 {
     let address = argument(&ctx, 0);
-    if address != 0
+    if !measure::EMPTY
+        && address != 0
         && let Some(image) = maps::image_of(arch::cookie(&ctx))
     {
         // SAFETY: the helper has no preconditions.

@@ -14,7 +14,7 @@ use memprof_common::{
 use crate::{
     copy,
     maps::{SCRATCH, SCRATCH_SLOTS, SPACES, STACKS, Scratch, Walk},
-    records, sampling, totals, unwind,
+    measure, records, sampling, totals, unwind,
 };
 
 const EEXIST: i32 = -17;
@@ -23,6 +23,9 @@ const EEXIST: i32 = -17;
 /// [`UNKNOWN_STACK`], which is counted by its cause.
 #[inline(always)]
 pub fn capture(ctx: &RetProbeContext, call: &Call) -> u64 {
+    if measure::NO_STACK {
+        return measure::ANY_STACK;
+    }
     let Some(scratch) = claim() else {
         debug!(ctx, "no scratch left to capture a stack in");
         totals::count(call.image, |totals| &raw mut totals.stacks_unreadable);
@@ -43,7 +46,7 @@ struct Claimed {
 #[inline(always)]
 fn capture_into(ctx: &RetProbeContext, claimed: Claimed, call: &Call) -> u64 {
     let is_known = start(ctx, claimed, call);
-    if is_known && unwind::unwind(claimed.slot) == 0 {
+    if is_known && walk(ctx, claimed.slot) == 0 {
         totals::count(call.image, |totals| &raw mut totals.stacks_unreadable);
         return UNKNOWN_STACK;
     }
@@ -60,6 +63,12 @@ fn capture_into(ctx: &RetProbeContext, claimed: Claimed, call: &Call) -> u64 {
         }
     }
     copy::keep(ctx, claimed.slot, call)
+}
+
+/// Leaves the frames in scratch, and returns their number.
+#[inline(always)]
+fn walk(ctx: &RetProbeContext, slot: u32) -> u32 {
+    if measure::KERNEL_WALK { measure::kernel_walk(ctx, slot) } else { unwind::unwind(slot) }
 }
 
 /// The registers of the caller, to which the function has just returned. The image and the generation of its mappings are

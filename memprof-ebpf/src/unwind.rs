@@ -21,6 +21,7 @@ use memprof_common::{
 use crate::{
     arch,
     maps::{CACHE, MAPPINGS, ROWS, SPACES, Walk},
+    measure,
     return_probes::original_return_address,
     stack::{NO_WINDOW, mix, walk_in},
 };
@@ -371,6 +372,7 @@ fn rule_at(cursor: Cursor, target: u32, generation: u64, pc: u64) -> Rule {
     if mode() == unwind_mode::FRAME_POINTERS {
         return Rule::NONE;
     }
+    measure::cache::looked_up();
     let key = CachedRule::key(pc, generation);
     let Some(entry) = CACHE.get_ptr_mut(CachedRule::index(key)) else { return Rule::NONE };
     // SAFETY: a map value, valid while the program runs. What is read while another CPU writes does not check.
@@ -380,6 +382,7 @@ fn rule_at(cursor: Cursor, target: u32, generation: u64, pc: u64) -> Rule {
     if cached_key == key && value >> 32 == CachedRule::check(key) {
         return Rule(value as u32);
     }
+    measure::cache::missed();
     let found = find_rule(target, pc);
     if found as u32 == Rule::NONE.0 && arch::may_be_trampoline(pc.wrapping_add(1)) {
         return Rule(Rule::TRAMPOLINE.0 | (found >> 32) as u32);

@@ -11,7 +11,6 @@ use std::{
     fs::{self, File},
     ops::Range,
     path::{Path, PathBuf},
-    time::Instant,
 };
 
 use gimli::{
@@ -561,56 +560,4 @@ proptest! {
         let rows = Table::new(&eh_frame, &segments).unwrap().rows;
         prop_assert!(rows.is_sorted());
     }
-}
-
-/// Prints the figures of some objects: `cargo test --release --test unwind_tables -- --ignored --nocapture figures`.
-/// `MEMPROF_OBJECTS` may name others, with colons between them.
-#[test]
-#[ignore = "prints figures, and checks nothing"]
-fn figures() {
-    let named = env::var("MEMPROF_OBJECTS").unwrap_or_else(|_| {
-        let libraries = ["libc.so.6", "libstdc++.so.6", "libpython3.11.so.1.0", "libcrypto.so.3", "libLLVM-15.so.1"];
-        libraries.map(|name| format!("{LIBRARIES}/{name}")).join(":") + ":/usr/bin/python3"
-    });
-    println!(
-        "{:<24}{:>8}{:>10}{:>8}{:>8}{:>8}{:>12}{:>8}",
-        "object", "text MB", "rows", "MB", "ms", "NONE", "call sites", "ms"
-    );
-    for path in named.split(':').map(Path::new).filter(|path| path.exists()) {
-        print_figures(path);
-    }
-}
-
-fn print_figures(path: &Path) {
-    let object = Object::read(path).unwrap();
-    let mut milliseconds = Vec::new();
-    for _ in 0..5 {
-        let start = Instant::now();
-        let table = object.table();
-        milliseconds.push(start.elapsed().as_secs_f64() * 1e3);
-        drop(table);
-    }
-    let table = object.table();
-    let file = File::open(path).unwrap();
-    let segments: Vec<_> = object.segments.iter().filter(|segment| segment.executable).collect();
-    let text: Vec<_> = segments.iter().map(|segment| elf::code(&file, segment).unwrap()).collect();
-    let code: Vec<_> = segments
-        .iter()
-        .zip(&text)
-        .map(|(segment, bytes)| Code { offset_in_file: segment.offsets.start as u32, bytes })
-        .collect();
-    let start = Instant::now();
-    let few = call_sites_only(&table.rows, &code);
-    let filter = start.elapsed().as_secs_f64() * 1e3;
-    println!(
-        "{:<24}{:>8.2}{:>10}{:>8.2}{:>8.1}{:>8}{:>12}{:>8.1}",
-        path.file_name().unwrap().to_string_lossy(),
-        text.iter().map(Vec::len).sum::<usize>() as f64 / 1e6,
-        table.rows.len(),
-        table.rows.len() as f64 * 8.0 / 1e6,
-        milliseconds.iter().copied().fold(f64::INFINITY, f64::min),
-        table.counts.unsupported,
-        few.len(),
-        filter,
-    );
 }

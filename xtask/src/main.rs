@@ -1,5 +1,6 @@
 //! What a developer or a CI machine runs: `cargo xtask <COMMAND>`.
 
+mod bench;
 mod check;
 mod demo;
 mod ebpf;
@@ -25,9 +26,11 @@ enum Task {
     Check,
     /// Rebuild the BPF object that memprof embeds
     Ebpf(ebpf::Arguments),
+    /// Measure what memprof costs, beside other tools and beside probes that do nothing
+    Bench(bench::Arguments),
     /// Run live tests on Debian's other kernels, in QEMU
     VmTest(vm::Arguments),
-    /// Install the packages that the tests, or with --ebpf the BPF build, or with --vm the other kernels, need
+    /// Install the packages that the tests, or with --ebpf the BPF build, or with --vm the other kernels, or with --bench the benchmark, need
     Setup(setup::Arguments),
     /// Run a test executable, as root if it is a live one (cargo calls this)
     #[command(hide = true)]
@@ -40,6 +43,7 @@ fn main() -> ExitCode {
         Task::Test(arguments) => test::run(&arguments),
         Task::Check => check::run(),
         Task::Ebpf(arguments) => ebpf::run(&arguments),
+        Task::Bench(arguments) => bench::run(&arguments),
         Task::VmTest(arguments) => vm::run(&arguments),
         Task::Setup(arguments) => setup::run(&arguments),
         Task::RunTest(executable) => test::run_executable(&executable),

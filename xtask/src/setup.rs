@@ -14,6 +14,9 @@ pub(crate) struct Arguments {
     /// Also what `cargo xtask vm-test` needs: QEMU and busybox
     #[arg(long)]
     vm: bool,
+    /// Also what `cargo xtask bench` compares memprof with
+    #[arg(long)]
+    bench: bool,
 }
 
 /// A Debian package, and what shows elsewhere that it, or its like, is installed.
@@ -71,6 +74,10 @@ const FOR_EBPF: &[Package] = &[
 const FOR_VM: &[Package] =
     &[package("qemu-system-x86", "qemu-system-x86_64"), package("busybox-static", "/bin/busybox")];
 
+/// Tools to compare with, beside those that the tests run, and what runs them.
+const FOR_BENCH: &[Package] =
+    &[package("bpftrace", "bpftrace"), package("heaptrack", "heaptrack"), package("redis-tools", "redis-benchmark")];
+
 /// Of bpf-linker, which cargo installs.
 const BPF_LINKER_VERSION: &str = "0.13.0";
 
@@ -82,6 +89,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
              `cargo install bpf-linker`",
         )?;
         install_bpf_linker()?;
+    }
+    if arguments.bench {
+        install(FOR_BENCH)?;
     }
     if arguments.vm { install(FOR_VM) } else { Ok(()) }
 }

@@ -1,6 +1,6 @@
 //! Loading: map sizes, constants, the log.
 
-use std::{fmt, time::Instant};
+use std::{borrow::Cow, fmt, time::Instant};
 
 use aya::{
     Ebpf, EbpfLoader,
@@ -176,6 +176,7 @@ fn load_object(
         Unwind::Dwarf => unwind_mode::TABLES,
         Unwind::Fp => unwind_mode::FRAME_POINTERS,
     };
+    let object = object()?;
     EbpfLoader::new()
         .map_max_entries("NURSERY", sizes.nursery_entries)
         .map_max_entries("STACKS", sizes.stack_entries)
@@ -188,8 +189,18 @@ fn load_object(
         .override_global("UNWIND_MODE", &unwind_mode, true)
         .override_global("KERNEL_OFFSETS", offsets, true)
         .override_global(aya_log::LEVEL, &log_level, false)
-        .load(aya::include_bytes_aligned!("../../bpf/memprof.bpf.o"))
+        .load(&object)
         .map_err(failed)
+}
+
+/// The compiled programs. Builds that measure take variants of them from a file.
+fn object() -> Result<Cow<'static, [u8]>, KernelError> {
+    if cfg!(feature = "measure")
+        && let Some(path) = std::env::var_os("MEMPROF_BPF_OBJECT")
+    {
+        return std::fs::read(path).map(Cow::Owned).map_err(failed);
+    }
+    Ok(Cow::Borrowed(aya::include_bytes_aligned!("../../bpf/memprof.bpf.o")))
 }
 
 fn load_programs(bpf: &mut Ebpf) -> Result<LoadCost, KernelError> {

@@ -31,7 +31,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     if arguments.check { check() } else { build() }
 }
 
-fn object_path() -> PathBuf {
+/// The object in the tree.
+pub(crate) fn object_path() -> PathBuf {
     root().join("memprof/bpf/memprof.bpf.o")
 }
 
@@ -43,7 +44,7 @@ fn stamp_path() -> PathBuf {
 fn build() -> Result<()> {
     let toolchain = Toolchain::find()?;
     eprintln!("compiler and linker: {}", toolchain.identity);
-    let object = compile(&toolchain, &target_directory().join("bpf"), Lock::Update)?;
+    let object = compile(&toolchain, &target_directory().join("bpf"), Lock::Update, None)?;
     let stamp =
         Stamp { sources: hash_of_sources(root())?, object: hash_of_object(&object), toolchain: toolchain.identity };
     write(&object_path(), &object)?;
@@ -73,7 +74,7 @@ pub(crate) fn check() -> Result<()> {
         );
         return Ok(());
     };
-    if compile(&toolchain, &target_directory().join("bpf-check"), Lock::Keep)? != object {
+    if compile(&toolchain, &target_directory().join("bpf-check"), Lock::Keep, None)? != object {
         bail!("the compiler of memprof/bpf/memprof.bpf.o makes other bytes of the same sources: {REMEDY}");
     }
     eprintln!("object and sources match the stamp; rebuilt, byte for byte the same");
@@ -98,8 +99,21 @@ enum Lock {
     Keep,
 }
 
-fn compile(toolchain: &Toolchain, target_directory: &Path, lock: Lock) -> Result<Vec<u8>> {
+/// Builds a variant of the object to measure against, with this feature of the crate. An error if there is no toolchain.
+pub(crate) fn build_variant(feature: &str) -> Result<()> {
+    let folder = target_directory().join("bench/bpf");
+    let object = compile(&Toolchain::find()?, &folder, Lock::Keep, Some(feature))?;
+    write(&variant_path(feature), &object)
+}
+
+/// Where [`build_variant`] puts it.
+pub(crate) fn variant_path(feature: &str) -> PathBuf {
+    target_directory().join("bench").join(feature).with_extension("bpf.o")
+}
+
+fn compile(toolchain: &Toolchain, target_directory: &Path, lock: Lock, feature: Option<&str>) -> Result<Vec<u8>> {
     let mut command = toolchain.build(target_directory)?;
+    command.args(feature.iter().flat_map(|feature| ["--features", feature]));
     if lock == Lock::Keep {
         command.arg("--locked");
     }

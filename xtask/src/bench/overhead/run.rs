@@ -1,0 +1,156 @@
+//! One run of one workload under one tool.
+
+use std::{
+    ffi::OsString,
+    fs::{self, File},
+    path::Path,
+    process::{Command, Stdio},
+};
+
+use anyhow::{Context as _, Result};
+use serde::Serialize;
+
+use super::{
+    redis::Redis,
+    tools::{Answer, Task, Tool},
+    workloads::{Leak, REDIS, Workload},
+};
+use crate::bench::{
+    builds::Builds,
+    launched::{Launched, Usage, Work},
+};
+
+/// What was measured.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(super) struct Run {
+    /// For each unit of work.
+    pub(super) nanoseconds: f64,
+    /// Processor time of all but the workload's own process.
+    pub(super) own_cpu_seconds: f64,
+    /// Resident memory of the largest process.
+    pub(super) peak_bytes: u64,
+    pub(super) kernel_bytes: Option<u64>,
+    pub(super) lost: Option<u64>,
+    pub(super) leak: Option<Verdict>,
+}
+
+/// What a tool said of the known leak.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub(super) struct Verdict {
+    pub(super) bytes_are_right: bool,
+    /// If the tool counts blocks.
+    pub(super) blocks_are_right: Option<bool>,
+    /// Frames of the stack.
+    pub(super) frames: usize,
+    /// Frames down to `main`.
+    pub(super) frames_there_are: usize,
+}
+
+impl Run {
+    pub(super) fn of(tool: &dyn Tool, workload: &Workload, builds: &Builds, amount: u64) -> Result<Self> {
+        // Of its own: nobody's answer is taken for another's.
+        let folder = builds.scratch_folder()?;
+        let output = folder.path().join("answer");
+        let mut command = workload.command(builds, amount);
+        let redis = (workload.name == REDIS).then(|| Redis::new(builds)).transpose()?;
+        command.extend(redis.iter().map(|redis| OsString::from(&redis.configuration)));
+        let task = Task { builds, workload, command: &command, output: &output };
+        let (work, usage, messages) = measure(tool, &task, redis.as_ref(), amount)?;
+        let answer = tool.answer(&task, &messages)?;
+        Ok(Self {
+            nanoseconds: work.elapsed_nanoseconds as f64 / amount as f64,
+            own_cpu_seconds: usage.cpu_nanoseconds.saturating_sub(work.cpu_nanoseconds) as f64 / 1e9,
+            peak_bytes: usage.peak_bytes,
+            kernel_bytes: tool.kernel_bytes(&messages),
+            lost: answer.as_ref().and_then(|answer| answer.lost),
+            leak: answer.and_then(|answer| Some(Verdict::on(&answer, workload.leak(amount)?))),
+        })
+    }
+}
+
+fn measure(tool: &dyn Tool, task: &Task<'_>, redis: Option<&Redis>, amount: u64) -> Result<(Work, Usage, String)> {
+    let messages = task.builds.scratch("messages");
+    let file = File::create(&messages).context("cannot write a tool's messages")?;
+    let mut command = accounted(&tool.command(task)?, task.builds);
+    preload(&mut command, tool, task);
+    command.stderr(file);
+    let launched = Launched::start(&mut command, Stdio::null())?;
+    let (work, usage) = follow(launched, redis, amount).with_context(|| first_lines(&messages))?;
+    Ok((work, usage, fs::read_to_string(messages).unwrap_or_default()))
+}
+
+/// To the end.
+fn follow(mut launched: Launched, redis: Option<&Redis>, amount: u64) -> Result<(Work, Usage)> {
+    let load = redis.map(|redis| redis.load(&mut launched, amount)).transpose()?;
+    let mut work = launched.work()?;
+    work.elapsed_nanoseconds = load.unwrap_or(work.elapsed_nanoseconds);
+    let usage = launched.finish()?.context("`account` said nothing")?;
+    Ok((work, usage))
+}
+
+/// The command, started by one that tells what it used.
+fn accounted(command: &Command, builds: &Builds) -> Command {
+    let mut accounted = Command::new(builds.program("account"));
+    accounted.arg(command.get_program()).args(command.get_args());
+    accounted.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    accounted
+}
+
+/// What the program itself is to load: our clock, and what the tool is made of.
+fn preload(command: &mut Command, tool: &dyn Tool, task: &Task<'_>) {
+    let clock = task.builds.program("clock.so");
+    let libraries = tool.preloads().map_or_else(
+        || clock.clone().into(),
+        |library| {
+            let mut libraries = OsString::from(library);
+            libraries.push(":");
+            libraries.push(&clock);
+            libraries
+        },
+    );
+    if tool.preloads().is_some() || task.workload.clocked.is_some() {
+        command.env("LD_PRELOAD", libraries);
+    }
+    command.env("BENCH_CLOCK", task.workload.clocked.unwrap_or_default()).env("PYTHONMALLOC", "malloc");
+}
+
+fn first_lines(path: &Path) -> String {
+    let text = fs::read_to_string(path).unwrap_or_default();
+    text.lines().take(5).collect::<Vec<_>>().join("\n")
+}
+
+impl Verdict {
+    /// The stack that comes nearest is taken for the leak's.
+    fn on(answer: &Answer, leak: Leak) -> Self {
+        let found = answer.stacks.iter().min_by_key(|found| found.bytes.abs_diff(leak.bytes));
+        Self {
+            bytes_are_right: found.is_some_and(|found| found.bytes == leak.bytes),
+            blocks_are_right: found.and_then(|found| Some(found.blocks? == leak.blocks)),
+            frames: found.map_or(0, |found| found.frames),
+            frames_there_are: leak.frames,
+        }
+    }
+
+    pub(super) fn has_whole_stack(self) -> bool {
+        self.frames >= self.frames_there_are
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::tools::Found, *};
+
+    #[test]
+    fn the_leak_is_what_comes_nearest() {
+        let leak = Leak { bytes: 700, blocks: 7, frames: 13 };
+        let of = |bytes, blocks, frames| Found { bytes, blocks, frames };
+        let answer = Answer { stacks: vec![of(1, Some(1), 20), of(700, Some(7), 13)], lost: None };
+        let right = Verdict { bytes_are_right: true, blocks_are_right: Some(true), frames: 13, frames_there_are: 13 };
+        assert_eq!(Verdict::on(&answer, leak), right);
+        assert!(right.has_whole_stack());
+        let answer = Answer { stacks: vec![of(600, None, 1)], lost: None };
+        let wrong = Verdict { bytes_are_right: false, blocks_are_right: None, frames: 1, frames_there_are: 13 };
+        assert_eq!(Verdict::on(&answer, leak), wrong);
+        assert!(!wrong.has_whole_stack());
+    }
+}
