@@ -259,7 +259,8 @@ fn check_threads(program: &Program, site: &str) {
     assert_eq!(process.outstanding(), (16_000, 400));
     assert_eq!(process.outstanding_at(&format!("program.c:{}", program.line("// kept"))), (16_000, 400));
     let [allocations, bytes, frees, freed] = process.totals();
-    assert!(frees >= 4000, "{frees}");
+    // Of each thread's thousand, the first may have been allocated before the attach.
+    assert!(frees >= 4 * 999, "{frees}");
     assert_eq!((allocations, bytes, freed), (frees + 400, frees * 24 + 16_000, frees * 24));
 }
 
