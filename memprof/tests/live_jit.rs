@@ -14,7 +14,8 @@ use support::{ProcessReport, Program, Report, Run, StackReport, Target, attach, 
 /// Does what its arguments say, and then, if the last is `listen`, what it reads, a line at a time, each answered.
 ///
 /// `compile N` makes a function in slot N that keeps a frame pointer and calls `leak`; `name N NAME` tells its name, and
-/// `map LINE` anything else; `leak N BYTES` calls it; `other N BYTES` calls it from elsewhere.
+/// `map LINE` anything else; `leak N BYTES` calls it; `other N BYTES` calls it from elsewhere. After `aside` the map is written under
+/// another name, until `publish`: nobody sees it before it is as it is to be.
 const COMPILER: &str = r#"
 #define _GNU_SOURCE
 #include <fcntl.h>
@@ -29,7 +30,7 @@ const COMPILER: &str = r#"
 #define BARRIER(value) __asm__ volatile ("" : "+r"(value) : : "memory")
 enum { SLOTS = 32, SLOT_BYTES = 64, PAGE = 4096 };
 static unsigned char *code;
-static char map[64];
+static char map[64], published[64];
 
 static __attribute__((noinline)) void leak(size_t size) {
     void *block = malloc(size);
@@ -77,6 +78,8 @@ static void obey(char *line) {
     else if (!strncmp(line, "map ", 4)) append(rest + 1);
     else if (!strncmp(line, "leak ", 5)) call(number, atoi(argument));
     else if (!strncmp(line, "other ", 6)) call_elsewhere(number, atoi(argument));
+    else if (!strcmp(line, "aside")) strcat(map, ".aside");
+    else if (!strcmp(line, "publish")) { CHECK(!rename(map, published)); strcpy(map, published); }
     else if (!strcmp(line, "unlink")) CHECK(!unlink(map));
     else if (!strcmp(line, "truncate")) CHECK(!truncate(map, 0));
     else if (!strcmp(line, "fifo")) CHECK(!mkfifo(map, 0666));
@@ -93,6 +96,7 @@ static int await(char *line, size_t size) {
 }
 int main(int count, char **arguments) {
     snprintf(map, sizeof map, "/tmp/perf-%d.map", getpid());
+    strcpy(published, map);
     code = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     CHECK(code != MAP_FAILED);
     for (int i = 1; i < count && strcmp(arguments[i], "listen"); i++) obey(arguments[i]);
@@ -306,9 +310,8 @@ fn a_map_is_found_in_the_targets_own_namespaces() {
 fn what_may_be_somebody_elses_is_not_believed() {
     let program = compiler();
     let name = "name 0 deceit";
-    for commands in
-        [&["fifo"][..], &["symlink /dev/zero"], &["symlink /etc/passwd"], &[name, "owner 12345"], &[name, "old"]]
-    {
+    let (owned, old) = (["aside", name, "owner 12345", "publish"], ["aside", name, "old", "publish"]);
+    for commands in [&["fifo"][..], &["symlink /dev/zero"], &["symlink /etc/passwd"], &owned, &old] {
         let commands = [commands, &["compile 0", "leak 0 100"]].concat();
         let (run, _map) = launch_compiler(&program, &commands);
         let process = run.exact();
