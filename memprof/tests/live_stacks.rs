@@ -81,18 +81,23 @@ fn a_launched_program_of_a_hundred_and_ten_levels_has_them_all() {
     }
 }
 
-#[test]
-fn an_attached_program_has_the_same_stack_as_a_launched_one() {
-    let program = without_frame_pointers(DEEP, &[]);
-    let launched = launch(&[], &[program.path().as_os_str(), "20".as_ref()]);
+/// Lets [`DEEP`] begin when memprof is attached to it.
+fn attach_to_waiting(program: &Program, levels: usize) -> Run {
     let mut command = std::process::Command::new(program.path());
     let pipe = std::process::Stdio::piped;
-    let mut target = Target::start(command.args(["20", "wait"]).stdin(pipe()).stdout(pipe()));
+    let mut target = Target::start(command.args([&levels.to_string(), "wait"]).stdin(pipe()).stdout(pipe()));
     assert_eq!(target.hear(), "ready");
     let mut memprof = attach(target.pid(), &[]);
     memprof.ready();
     target.tell("");
-    let attached = memprof.wait();
+    memprof.wait()
+}
+
+#[test]
+fn an_attached_program_has_the_same_stack_as_a_launched_one() {
+    let program = without_frame_pointers(DEEP, &[]);
+    let launched = launch(&[], &[program.path().as_os_str(), "20".as_ref()]);
+    let attached = attach_to_waiting(&program, 20);
     assert_whole(&attached, 20);
     let id = |run: &Run| functions(&run.last().process()).0.0["id"].as_str().unwrap().to_owned();
     assert_eq!(id(&attached), id(&launched));
@@ -226,14 +231,7 @@ fn return_probes_of_others_are_looked_behind() {
     let program = without_frame_pointers(DEEP, &["-fno-ipa-cp"]);
     let mut probes = probe_returns(&program, "level");
     // Probed when it runs already, its stacks are unwound by the programs; launched, as a copy.
-    let mut command = std::process::Command::new(program.path());
-    let pipe = std::process::Stdio::piped;
-    let mut target = Target::start(command.args(["20", "wait"]).stdin(pipe()).stdout(pipe()));
-    assert_eq!(target.hear(), "ready");
-    let mut memprof = attach(target.pid(), &[]);
-    memprof.ready();
-    target.tell("");
-    assert_whole(&memprof.wait(), 20);
+    assert_whole(&attach_to_waiting(&program, 20), 20);
     assert_whole(&launch(&[], &[program.path().as_os_str(), "20".as_ref()]), 20);
     let hits: u64 = probes.iter_mut().map(|probe| probe.read().unwrap()).sum();
     assert_eq!(hits, 2 * 20);

@@ -113,6 +113,7 @@ impl Recorder {
         self.forget_other_images();
         self.heaps.values_mut().for_each(Heap::settle);
         self.take_mappings()?;
+        // Before what is new wants room; and again when no copy needs them any more.
         self.drop_rows_of_unmapped_code();
         self.tell_unwinder_what_is_new();
         self.unwind_copies(mapped_code::PATIENCE);
