@@ -26,10 +26,10 @@ pub struct Cli {
     #[command(flatten)]
     record: Record,
     /// Say more on standard error; twice for still more
-    #[arg(short, long, action = ArgAction::Count, global = true)]
+    #[arg(short, long, action = ArgAction::Count, global = true, help_heading = "Diagnostics")]
     verbose: u8,
     /// Say nothing on standard error but errors
-    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    #[arg(short, long, global = true, conflicts_with = "verbose", help_heading = "Diagnostics")]
     quiet: bool,
 }
 
