@@ -33,6 +33,7 @@ pub struct PerfMap {
 
 #[derive(Debug)]
 struct Reading {
+    /// When it was read, or last found to be all that is told.
     at: Timestamp,
     functions: RangeMap<u64, Arc<str>>,
 }
@@ -62,10 +63,12 @@ impl PerfMap {
                 self.functions += 1;
             }
         }
-        if !reading.functions.is_empty() {
-            self.readings.push(reading);
-            self.merge_oldest();
+        match self.readings.last_mut() {
+            // As of this time still, nothing else was told.
+            Some(last) if reading.functions.is_empty() => last.at = at,
+            _ => self.readings.push(reading),
         }
+        self.merge_oldest();
         self.functions < self.most_functions
     }
 
@@ -164,6 +167,17 @@ mod tests {
         );
         // What is told of late is better than nothing.
         assert_eq!(name(&map, 0x2001, 5), Some("elsewhere"));
+    }
+
+    #[test]
+    fn a_reading_without_news_is_one() {
+        let mut map = read("1000 10 first\n");
+        assert!(map.add(Timestamp(10), b""));
+        assert!(map.add(Timestamp(20), b"1000 10 second\n"));
+        assert_eq!(
+            [0, 5, 10, 11, 99].map(|at| name(&map, 0x1001, at).unwrap_or_default()),
+            ["first", "first", "first", "second", "second"]
+        );
     }
 
     #[test]
