@@ -7,6 +7,7 @@
 //! heap. A *target* is what the probes of one process are attached as; its current image is `TARGETS[target]`.
 #![no_std]
 
+pub mod buckets;
 pub mod kernel_structs;
 pub mod sampling;
 pub mod tables;
@@ -87,19 +88,7 @@ pub struct Tracked {
     pub leader_exited: u32,
 }
 
-/// Key of `NURSERY`: a live block.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct NurseryKey {
-    /// The pointer that the allocator returned.
-    pub address: u64,
-    /// The image that allocated it.
-    pub image: u32,
-    /// Zero.
-    pub reserved: u32,
-}
-
-/// Value of `NURSERY`: what is known of a live block.
+/// Value of `NURSERY`, by [`buckets::block_key`]: what is known of a live block.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct NurseryEntry {
@@ -109,6 +98,10 @@ pub struct NurseryEntry {
     pub stack: u64,
     /// When the allocator returned: nanoseconds of `CLOCK_MONOTONIC`.
     pub time: u64,
+    /// The image that allocated it.
+    pub image: u32,
+    /// Zero.
+    pub reserved: u32,
 }
 
 /// Value of `STACKS`, by the stack's 64-bit hash: all allocations made there, freed since or not. While sampling, each of
@@ -118,8 +111,6 @@ pub struct NurseryEntry {
 pub struct StackTotals {
     /// Number of allocations.
     pub allocations: u64,
-    /// Bytes requested by them; modulo 2^64.
-    pub allocated_bytes: u64,
 }
 
 /// Value of `TOTALS`, by image, for each CPU: what happened, and what was lost, by cause.
@@ -134,7 +125,7 @@ pub struct ImageTotals {
     pub frees: u64,
     /// Bytes of those blocks.
     pub freed_bytes: u64,
-    /// Allocations forgotten because the nursery was full.
+    /// Allocations forgotten because the nursery was full, and the ring too or, while sampling, only the nursery.
     pub nursery_full: u64,
     /// Frees forgotten because the ring was full.
     pub frees_ring_full: u64,
@@ -206,6 +197,8 @@ pub mod kind {
     pub const NURSERY_FILLING: u32 = 5;
     /// [`super::StackCopyRecord`], in `EVENTS`.
     pub const STACK_COPY: u32 = 6;
+    /// [`super::AllocationRecord`], in `EVENTS`.
+    pub const ALLOCATION: u32 = 7;
 }
 
 /// Starts every record.
@@ -228,6 +221,20 @@ pub struct FreeRecord {
     pub header: Header,
     /// The pointer.
     pub address: u64,
+}
+
+/// A block was allocated for which the nursery had no place.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct AllocationRecord {
+    /// [`kind::ALLOCATION`]; when the allocator returned.
+    pub header: Header,
+    /// The pointer that the allocator returned.
+    pub address: u64,
+    /// Bytes requested.
+    pub size: u64,
+    /// See [`NurseryEntry::stack`].
+    pub stack: u64,
 }
 
 /// A stack seen for the first time. On the wire only `depth` frames follow.
@@ -326,14 +333,14 @@ const _: () = {
     assert!(size_of::<Binding>() == 8);
     assert!(size_of::<Site>() == 16);
     assert!(size_of::<Tracked>() == 8);
-    assert!(size_of::<NurseryKey>() == 16);
-    assert!(size_of::<NurseryEntry>() == 24);
-    assert!(size_of::<StackTotals>() == 16);
+    assert!(size_of::<NurseryEntry>() == 32);
+    assert!(size_of::<StackTotals>() == 8);
     assert!(size_of::<ImageTotals>() == 88);
-    assert!(size_of::<Call>() == 88);
-    assert!(size_of::<InFlight>() == 8 + MAX_CALLS * 88);
+    assert!(size_of::<Call>() == 96);
+    assert!(size_of::<InFlight>() == 8 + MAX_CALLS * 96);
     assert!(size_of::<Header>() == 16);
     assert!(size_of::<FreeRecord>() == 24);
+    assert!(size_of::<AllocationRecord>() == 40);
     assert!(StackRecord::PREFIX == 32);
     assert!(size_of::<StackRecord>() == 32 + 16 * MAX_FRAMES);
     assert!(StackCopyRecord::PREFIX == 64);
@@ -353,6 +360,8 @@ mod pod {
     // SAFETY: an integer, transparently.
     unsafe impl aya::Pod for super::unwind::Row {}
     // SAFETY: `repr(C)`, integers only, without padding.
+    unsafe impl aya::Pod for super::buckets::Directory {}
+    // SAFETY: `repr(C)`, integers only, without padding.
     unsafe impl aya::Pod for super::kernel_structs::KernelOffsets {}
-    plain_old_data!(Binding, Site, Tracked, NurseryKey, NurseryEntry, StackTotals, ImageTotals);
+    plain_old_data!(Binding, Site, Tracked, NurseryEntry, StackTotals, ImageTotals);
 }

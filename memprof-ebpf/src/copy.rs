@@ -1,11 +1,13 @@
 //! Stacks that cannot be unwound yet: code was mapped a moment ago, and userspace has not told of it. A copy of the stack
 //! goes to userspace, which unwinds it when it knows. Such moments last a millisecond, after an `execve` and a `dlopen`.
 
+use core::mem::offset_of;
+
 use aya_ebpf::{
     helpers::{bpf_get_smp_processor_id, bpf_ktime_get_ns, generated::bpf_probe_read_user},
     programs::RetProbeContext,
 };
-use memprof_common::{Call, Header, STACK_COPY_BYTES, StackCopyRecord, UNKNOWN_STACK, kind};
+use memprof_common::{Call, Header, ImageTotals, STACK_COPY_BYTES, StackCopyRecord, UNKNOWN_STACK, kind};
 
 use crate::{maps::COPIES, records, return_probes::restore_return_addresses, stack::mix, totals};
 
@@ -19,14 +21,14 @@ pub fn keep(ctx: &RetProbeContext, slot: u32, call: &Call) -> u64 {
     // SAFETY: the element is this CPU's, and the slot's owner alone uses it. The reference ends here, since
     // `restore_return_addresses` finds the record by itself.
     if fill(ctx, unsafe { &mut *record }, slot, call) == 0 {
-        totals::count(call.image, |totals| &raw mut totals.stacks_unreadable);
+        totals::count(call.image, offset_of!(ImageTotals, stacks_unreadable));
         return UNKNOWN_STACK;
     }
     restore_return_addresses(slot);
     // SAFETY: see above.
     let record = unsafe { &mut *record };
     if !records::stack_copy(record) {
-        totals::count(call.image, |totals| &raw mut totals.stacks_ring_full);
+        totals::count(call.image, offset_of!(ImageTotals, stacks_ring_full));
         return UNKNOWN_STACK;
     }
     record.stack

@@ -16,19 +16,24 @@
 //! kept, and the count is taken back if it returns. Where the return address has survived its call by chance, calls from
 //! the allocator's object can be taken for nested that are not: those are counted too, when the call is given up.
 
+use core::mem::offset_of;
+
 use aya_ebpf::{
-    bindings::BPF_NOEXIST,
     helpers::{bpf_get_current_pid_tgid, bpf_ktime_get_ns},
     programs::{ProbeContext, RetProbeContext},
 };
 use aya_log_ebpf::debug;
-use memprof_common::{Call, Cookie, InFlight, MAX_CALLS, NurseryEntry};
+use memprof_common::{Call, Cookie, ImageTotals, InFlight, MAX_CALLS, buckets::table};
 
 use crate::{
-    arch,
+    arch, buckets,
     maps::{IN_FLIGHT, SITES, image_of},
-    measure, nursery, totals,
+    measure,
+    nursery::{self, Block},
+    totals,
 };
+
+type Slot = buckets::Slot<{ table::THREADS }>;
 
 /// What an entry saw.
 pub struct Entered {
@@ -48,22 +53,6 @@ impl Entered {
     }
 }
 
-const UNUSED: Call = Call {
-    stack_pointer: 0,
-    cookie: 0,
-    instruction_pointer: 0,
-    image: 0,
-    old_is_taken: 0,
-    is_missed: 0,
-    nested: 0,
-    size: 0,
-    argument: 0,
-    time: 0,
-    old: NurseryEntry { size: 0, stack: 0, time: 0 },
-};
-
-static IDLE: InFlight = InFlight { depth: 0, calls: [UNUSED; MAX_CALLS] };
-
 /// Opens a call, unless it is nested in one that is open.
 #[inline(always)]
 pub fn enter(ctx: &ProbeContext, entered: Entered) {
@@ -74,7 +63,7 @@ pub fn enter(ctx: &ProbeContext, entered: Entered) {
     let Some(image) = image_of(cookie) else { return };
     let Some(thread) = current_thread() else {
         debug!(ctx, "no room to follow another thread");
-        return totals::count(image, |totals| &raw mut totals.in_flight_full);
+        return totals::count(image, offset_of!(ImageTotals, in_flight_full));
     };
     let stack_pointer = arch::stack_pointer_at_entry(ctx);
     if thread.depth != 0 {
@@ -87,7 +76,7 @@ pub fn enter(ctx: &ProbeContext, entered: Entered) {
     let depth = thread.depth as usize;
     if depth >= MAX_CALLS {
         debug!(ctx, "allocator calls open at once: {}", depth);
-        return totals::count(image, |totals| &raw mut totals.in_flight_full);
+        return totals::count(image, offset_of!(ImageTotals, in_flight_full));
     }
     let call = &mut thread.calls[depth & (MAX_CALLS - 1)];
     call.stack_pointer = stack_pointer;
@@ -99,10 +88,11 @@ pub fn enter(ctx: &ProbeContext, entered: Entered) {
     call.size = entered.size;
     call.argument = entered.argument;
     if entered.resizes {
+        let old = Block { target: cookie.target(), image, address: entered.argument };
+        call.old_is_taken = nursery::take(old, &mut call.old) as u32;
         // Before the old block can be anybody else's: its address may be handed out again before this call returns.
         // SAFETY: the helper has no preconditions.
         call.time = unsafe { bpf_ktime_get_ns() };
-        call.old_is_taken = nursery::take(image, entered.argument, &mut call.old) as u32;
     }
     thread.depth = depth as u64 + 1;
 }
@@ -115,9 +105,7 @@ pub fn leave(ctx: &RetProbeContext) -> Option<&'static Call> {
     }
     let cookie = arch::cookie(ctx).0;
     let stack_pointer = arch::stack_pointer_at_entry_from_return(ctx);
-    let thread = IN_FLIGHT.get_ptr_mut(bpf_get_current_pid_tgid())?;
-    // SAFETY: the element is this thread's alone.
-    let thread = unsafe { &mut *thread };
+    let thread = thread_at(Slot::find(bpf_get_current_pid_tgid())?)?;
     for _ in 0..MAX_CALLS {
         let call: *const Call = innermost(thread)?;
         // SAFETY: it points into `thread`, which only this thread changes.
@@ -141,15 +129,39 @@ pub fn leave(ctx: &RetProbeContext) -> Option<&'static Call> {
     None
 }
 
+/// Forgets a thread that is in no call any more.
+#[inline(always)]
+pub fn forget(thread: u64) {
+    if let Some(slot) = Slot::find(thread)
+        && slot.claim(thread)
+    {
+        slot.free();
+    }
+}
+
 #[inline(always)]
 fn current_thread() -> Option<&'static mut InFlight> {
     let key = bpf_get_current_pid_tgid();
-    let thread = IN_FLIGHT.get_ptr_mut(key).or_else(|| {
-        IN_FLIGHT.insert(key, &IDLE, u64::from(BPF_NOEXIST)).ok()?;
-        IN_FLIGHT.get_ptr_mut(key)
-    })?;
+    match Slot::find(key) {
+        Some(slot) => thread_at(slot),
+        None => new_thread(key),
+    }
+}
+
+#[inline(always)]
+fn new_thread(key: u64) -> Option<&'static mut InFlight> {
+    let slot = Slot::claim_free(key)?;
+    let thread = thread_at(slot)?;
+    thread.depth = 0;
+    slot.publish(key);
+    Some(thread)
+}
+
+/// The thread's own: nobody else uses it.
+#[inline(always)]
+fn thread_at(slot: Slot) -> Option<&'static mut InFlight> {
     // SAFETY: the element is this thread's alone.
-    Some(unsafe { &mut *thread })
+    IN_FLIGHT.get_ptr_mut(slot.value()).map(|thread| unsafe { &mut *thread })
 }
 
 /// The innermost open call.
@@ -194,7 +206,7 @@ fn make_room(thread: &mut InFlight) {
 
 #[inline(always)]
 fn count_missed(image: u32, calls: u64) {
-    totals::count_many(image, calls, |totals| &raw mut totals.missed_returns);
+    totals::count_many(image, offset_of!(ImageTotals, missed_returns), calls);
 }
 
 /// Whether a call entered at `stack_pointer` is part of the innermost open one.

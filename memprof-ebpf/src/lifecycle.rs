@@ -4,19 +4,18 @@
 use core::intrinsics::{AtomicOrdering, atomic_xadd};
 
 use aya_ebpf::{
-    bindings::BPF_ANY,
     helpers::{bpf_get_current_pid_tgid, bpf_ktime_get_ns},
     programs::RawTracePointContext,
 };
 use aya_log_ebpf::{debug, warn};
 use memprof_common::{
-    ExecRecord, Header, IMAGE_FROM_EXEC, ImageTotals, ProbedThreadExitRecord, Tracked, kind, tables::GENERATION_BITS,
+    ExecRecord, Header, IMAGE_FROM_EXEC, ProbedThreadExitRecord, Tracked, kind, tables::GENERATION_BITS,
 };
 
 use crate::{
-    mapping_changes,
-    maps::{BINDINGS, EXECS, IN_FLIGHT, SPACES, TARGETS, TOTALS, TRACKED},
-    records,
+    in_flight, mapping_changes,
+    maps::{BINDINGS, EXECS, SPACES, TARGETS, TRACKED},
+    records, totals,
 };
 
 /// `sched_process_exec(task, old_pid, bprm)`: the old image is over, a new one begins.
@@ -35,8 +34,8 @@ pub fn exec(ctx: &RawTracePointContext) {
     tracked.leader_exited = 0;
     // Nobody calls `execve` from within the allocator, but a signal handler that interrupted it may. A thread that is not
     // the main one has become it, under its number.
-    let _ = IN_FLIGHT.remove(thread);
-    let _ = IN_FLIGHT.remove(u64::from(pid) << 32 | u64::from(caller));
+    in_flight::forget(thread);
+    in_flight::forget(u64::from(pid) << 32 | u64::from(caller));
     begin_image(ctx, tracked.target, by_other_thread);
 }
 
@@ -49,7 +48,7 @@ fn begin_image(ctx: &RawTracePointContext, target: u32, by_other_thread: bool) {
     let image = IMAGE_FROM_EXEC | number;
     clear_space(target, number);
     // Without room for its totals the image is still recorded; userspace says that they are missing.
-    let _ = TOTALS.insert(image, &ImageTotals::default(), u64::from(BPF_ANY));
+    totals::begin(image);
     // SAFETY: only the one thread that a process has in `execve` writes this.
     let previous_image = unsafe { core::ptr::replace(current, image) };
     // SAFETY: the helper has no preconditions.
@@ -79,7 +78,7 @@ fn clear_space(target: u32, number: u32) {
 #[inline(always)]
 pub fn thread_exit(ctx: &RawTracePointContext) {
     let thread = bpf_get_current_pid_tgid();
-    let _ = IN_FLIGHT.remove(thread);
+    in_flight::forget(thread);
     let (pid, thread) = ((thread >> 32) as u32, thread as u32);
     let Some(tracked) = tracked(pid) else { return };
     if pid == thread {

@@ -10,6 +10,7 @@
 #![expect(internal_features, reason = "AtomicU64 has no read-modify-write operations on BPF targets")]
 
 mod arch;
+mod buckets;
 mod copy;
 mod in_flight;
 mod kernel_structs;
@@ -25,12 +26,16 @@ mod stack;
 mod totals;
 mod unwind;
 
+use core::mem::offset_of;
+
 use aya_ebpf::{
-    helpers::{bpf_ktime_get_ns, bpf_probe_read_user},
+    helpers::bpf_probe_read_user,
     macros::{raw_tracepoint, uprobe, uretprobe},
     programs::{ProbeContext, RawTracePointContext, RetProbeContext},
 };
 use in_flight::Entered;
+use memprof_common::ImageTotals;
+use nursery::Block;
 
 /// The size of a product that overflows to zero: a call that fails is not to be taken for one that asks for nothing.
 const OVERFLOW: u64 = u64::MAX;
@@ -98,7 +103,7 @@ pub fn return_written(ctx: RetProbeContext) -> u32 {
         // SAFETY: the helper checks the address, which is the target's.
         match unsafe { bpf_probe_read_user(call.argument as *const u64) } {
             Ok(address) => nursery::allocated(&ctx, call, address),
-            Err(_) => totals::count(call.image, |totals| &raw mut totals.missed_returns),
+            Err(_) => totals::count(call.image, offset_of!(ImageTotals, missed_returns)),
         }
     }
     0
@@ -123,12 +128,12 @@ pub fn return_resized(ctx: RetProbeContext) -> u32 {
 #[uprobe]
 pub fn free(ctx: ProbeContext) -> u32 {
     let address = argument(&ctx, 0);
-    if !measure::EMPTY
-        && address != 0
-        && let Some(image) = maps::image_of(arch::cookie(&ctx))
-    {
-        // SAFETY: the helper has no preconditions.
-        nursery::freed(image, address, unsafe { bpf_ktime_get_ns() });
+    if measure::EMPTY || address == 0 {
+        return 0;
+    }
+    let cookie = arch::cookie(&ctx);
+    if let Some(image) = maps::image_of(cookie) {
+        nursery::freed(Block { target: cookie.target(), image, address });
     }
     0
 }

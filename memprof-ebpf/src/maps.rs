@@ -3,31 +3,36 @@
 use aya_ebpf::{
     bindings::BPF_F_MMAPABLE,
     macros::map,
-    maps::{Array, HashMap, PerCpuArray, PerCpuHashMap, RingBuf},
+    maps::{Array, HashMap, PerCpuArray, RingBuf},
 };
 use memprof_common::{
-    Binding, Cookie, ImageTotals, InFlight, MAX_FRAMES, MAX_SITES, MAX_TARGETS, NurseryEntry, NurseryKey, Site,
-    StackCopyRecord, StackRecord, StackTotals, Tracked,
+    Binding, Cookie, ImageTotals, InFlight, MAX_FRAMES, MAX_SITES, MAX_TARGETS, NurseryEntry, Site, StackCopyRecord,
+    StackRecord, StackTotals, Tracked,
+    buckets::Line,
     tables::{CachedRule, MappedCode, Space},
 };
 
 use crate::unwind::WINDOW_BYTES;
 
-/// Live blocks that userspace has not drained yet.
+/// Keys of all tables: where each key is says what is at the same place in the table's array of values.
 #[map]
-pub static NURSERY: HashMap<NurseryKey, NurseryEntry> = HashMap::with_max_entries(1 << 18, 0);
+pub static KEYS: Array<Line> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+
+/// Live blocks that userspace has not drained yet. The loader sets the size of this and of the other tables.
+#[map]
+pub static NURSERY: Array<NurseryEntry> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
 /// Counts of each known stack. Its frames went through the ring once, when it was new.
 #[map]
-pub static STACKS: HashMap<u64, StackTotals> = HashMap::with_max_entries(1 << 16, 0);
+pub static STACKS: Array<StackTotals> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
 /// Counts of each image.
 #[map]
-pub static TOTALS: PerCpuHashMap<u32, ImageTotals> = PerCpuHashMap::with_max_entries(MAX_TARGETS * 2, 0);
+pub static TOTALS: PerCpuArray<ImageTotals> = PerCpuArray::with_max_entries(1, 0);
 
 /// What each thread is doing in the allocator.
 #[map]
-pub static IN_FLIGHT: HashMap<u64, InFlight> = HashMap::with_max_entries(1 << 14, 0);
+pub static IN_FLIGHT: Array<InFlight> = Array::with_max_entries(1, 0);
 
 /// The current image of each target.
 #[map]

@@ -3,23 +3,26 @@
 //! While sampling, it holds every live block that was taken, and userspace reads it without removing any: so a free that does
 //! not find its block here is of one that was not taken, and nobody has to be told.
 
-use aya_ebpf::{
-    bindings::{BPF_ANY, BPF_NOEXIST},
-    helpers::bpf_ktime_get_ns,
-    programs::RetProbeContext,
+use core::mem::offset_of;
+
+use aya_ebpf::{helpers::bpf_ktime_get_ns, programs::RetProbeContext};
+use memprof_common::{
+    AllocationRecord, Call, Cookie, Header, ImageTotals, NurseryEntry,
+    buckets::{ADDRESS_END, block_key, table},
+    kind,
 };
-use memprof_common::{Call, Header, NurseryEntry, NurseryKey, kind};
 
 use crate::{
+    buckets,
     maps::{NURSERY, PRESSURE, Pressure},
     records, sampling, stack, totals,
 };
 
+type Slot = buckets::Slot<{ table::NURSERY }>;
+
 /// Net insertions on one CPU after which userspace is called to drain. The loader sets it.
 #[unsafe(no_mangle)]
 static NURSERY_MARK: u64 = 1 << 16;
-
-const EEXIST: i32 = -17;
 
 /// A block was allocated; a null address is a failure, which is no allocation.
 #[inline(always)]
@@ -32,48 +35,80 @@ pub fn allocated(ctx: &RetProbeContext, call: &Call, address: u64) {
         totals::add(&raw mut totals.allocations, 1);
         totals::add(&raw mut totals.allocated_bytes, size);
     }
+    let block = Block { target: Cookie(call.cookie).target(), image, address };
     if !sampling::takes(size) {
-        return forget(image, address);
+        return forget(block);
     }
     let stack = stack::capture(ctx, call);
     // SAFETY: the helper has no preconditions.
-    let entry = NurseryEntry { size, stack, time: unsafe { bpf_ktime_get_ns() } };
-    put(image, address, &entry);
+    let time = unsafe { bpf_ktime_get_ns() };
+    put(block, NurseryEntry { size, stack, time, image, reserved: 0 });
 }
 
-/// A block was freed at `time`.
+/// A block of a target's image.
+#[derive(Clone, Copy)]
+pub struct Block {
+    /// The target.
+    pub target: u32,
+    /// The image.
+    pub image: u32,
+    /// The pointer.
+    pub address: u64,
+}
+
+impl Block {
+    #[inline(always)]
+    fn key(self) -> u64 {
+        block_key(self.target, self.address)
+    }
+
+    #[inline(always)]
+    fn has_key(self) -> bool {
+        self.address < ADDRESS_END
+    }
+}
+
+/// A block is about to be freed.
 #[inline(always)]
-pub fn freed(image: u32, address: u64, time: u64) {
+pub fn freed(block: Block) {
     let mut entry = NurseryEntry::default();
-    if take(image, address, &mut entry) {
-        count_free(image, entry.size);
+    if take(block, &mut entry) {
+        count_free(block.image, entry.size);
     } else if !sampling::is_on() {
-        records::free(image, address, time);
+        // SAFETY: the helper has no preconditions.
+        records::free(block.image, block.address, unsafe { bpf_ktime_get_ns() });
     }
 }
 
 /// A block was allocated that is not taken. A pointer that is handed out again was freed, whatever was missed.
 #[inline(always)]
-fn forget(image: u32, address: u64) {
+fn forget(block: Block) {
     let mut entry = NurseryEntry::default();
-    if take(image, address, &mut entry) {
-        count_free(image, entry.size);
+    if take(block, &mut entry) {
+        count_free(block.image, entry.size);
     }
 }
 
 /// Moves a block out of the nursery into `entry`; says whether it was there. If it is drained between the look-up and
 /// the removal, it was not: userspace has it, and must be told of the free.
 #[inline(always)]
-pub fn take(image: u32, address: u64, entry: &mut NurseryEntry) -> bool {
-    let key = NurseryKey { address, image, reserved: 0 };
-    // SAFETY: nobody else frees or replaces a block that its owner is just freeing.
-    let Some(found) = (unsafe { NURSERY.get(&key) }) else { return false };
-    *entry = *found;
-    let taken = NURSERY.remove(&key).is_ok();
-    if taken {
-        lower_pressure();
+pub fn take(block: Block, entry: &mut NurseryEntry) -> bool {
+    if !block.has_key() {
+        return false;
     }
-    taken
+    let key = block.key();
+    let Some(slot) = Slot::find(key) else { return false };
+    if !slot.claim(key) {
+        return false;
+    }
+    if let Some(place) = NURSERY.get_ptr(slot.value()) {
+        // SAFETY: a map value, valid while the program runs, and claimed.
+        *entry = unsafe { place.read_volatile() };
+    }
+    slot.free();
+    lower_pressure();
+    // Another image's is left over: its `execve` has freed it.
+    entry.image == block.image
 }
 
 /// Settles the old block of a `realloc` that has returned.
@@ -86,29 +121,38 @@ pub fn resized(call: &Call, old_is_free: bool) {
     } else if old_is_free {
         count_free(call.image, call.old.size);
     } else {
-        put(call.image, call.argument, &call.old);
+        put(Block { target: Cookie(call.cookie).target(), image: call.image, address: call.argument }, call.old);
     }
 }
 
-/// Puts a block in. A pointer that is handed out again was freed, whatever was missed.
+/// Puts a block in.
 #[inline(always)]
-fn put(image: u32, address: u64, entry: &NurseryEntry) {
-    let key = NurseryKey { address, image, reserved: 0 };
-    match NURSERY.insert(&key, entry, u64::from(BPF_NOEXIST)) {
-        Ok(()) => raise_pressure(image),
-        Err(EEXIST) => replace(&key, entry),
-        Err(_) => totals::count(image, |totals| &raw mut totals.nursery_full),
+fn put(block: Block, entry: NurseryEntry) {
+    if !block.has_key() {
+        return spill(block, &entry);
     }
+    let key = block.key();
+    let mut forgotten = NurseryEntry::default();
+    // A pointer that is handed out again was freed, whatever was missed.
+    if take(block, &mut forgotten) {
+        count_free(block.image, forgotten.size);
+    }
+    let Some(slot) = Slot::claim_free(key) else { return spill(block, &entry) };
+    if let Some(place) = NURSERY.get_ptr_mut(slot.value()) {
+        // SAFETY: a map value, valid while the program runs, and claimed.
+        unsafe { place.write_volatile(entry) };
+    }
+    slot.publish(key);
+    raise_pressure(block.image);
 }
 
+/// Userspace is told at once of a block for which there is no place. Not while sampling: then it takes the nursery for all that lives.
 #[inline(always)]
-fn replace(key: &NurseryKey, entry: &NurseryEntry) {
-    // SAFETY: the size is read before the element can be anybody else's: its owner is in this very call.
-    if let Some(forgotten) = unsafe { NURSERY.get(key) } {
-        count_free(key.image, forgotten.size);
-    }
-    if NURSERY.insert(key, entry, u64::from(BPF_ANY)).is_err() {
-        totals::count(key.image, |totals| &raw mut totals.nursery_full);
+fn spill(block: Block, entry: &NurseryEntry) {
+    let header = Header { kind: kind::ALLOCATION, image: block.image, time: entry.time };
+    let record = AllocationRecord { header, address: block.address, size: entry.size, stack: entry.stack };
+    if sampling::is_on() || !records::allocation(&record) {
+        totals::count(block.image, offset_of!(ImageTotals, nursery_full));
     }
 }
 

@@ -1,11 +1,14 @@
 //! What goes to userspace as it happens.
 
+use core::mem::offset_of;
+
 use aya_ebpf::{
     bindings::{BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP},
     helpers::generated::bpf_ringbuf_output,
 };
 use memprof_common::{
-    FreeRecord, Header, MAX_FRAMES, STACK_COPY_BYTES, StackCopyRecord, StackFrame, StackRecord, kind,
+    AllocationRecord, FreeRecord, Header, ImageTotals, MAX_FRAMES, STACK_COPY_BYTES, StackCopyRecord, StackFrame,
+    StackRecord, kind,
 };
 
 use crate::{
@@ -23,8 +26,14 @@ static RING_MARK: u64 = 1 << 22;
 pub fn free(image: u32, address: u64, time: u64) {
     let record = FreeRecord { header: Header { kind: kind::FREE, image, time }, address };
     if EVENTS.output::<FreeRecord>(&record, wake_flags()).is_err() {
-        totals::count(image, |totals| &raw mut totals.frees_ring_full);
+        totals::count(image, offset_of!(ImageTotals, frees_ring_full));
     }
+}
+
+/// A block was allocated that the nursery has no place for; says whether it could be told.
+#[inline(always)]
+pub fn allocation(record: &AllocationRecord) -> bool {
+    EVENTS.output::<AllocationRecord>(record, wake_flags()).is_ok()
 }
 
 /// A stack was seen for the first time; says whether it could be told. The record is already filled in.

@@ -2,22 +2,27 @@
 //!
 //! Not `bpf_get_stackid`: its 32-bit names collide, and those that lose are the hot ones.
 
-use core::intrinsics::{AtomicOrdering, atomic_xchg};
+use core::{
+    intrinsics::{AtomicOrdering, atomic_xchg},
+    mem::offset_of,
+};
 
-use aya_ebpf::{bindings::BPF_NOEXIST, helpers::bpf_ktime_get_ns, programs::RetProbeContext};
+use aya_ebpf::{helpers::bpf_ktime_get_ns, programs::RetProbeContext};
 use aya_log_ebpf::debug;
 use memprof_common::{
-    Call, Cookie, Header, MAX_FRAMES, StackFrame, StackTotals, UNKNOWN_STACK, kind,
+    Call, Cookie, Header, ImageTotals, MAX_FRAMES, StackFrame, StackTotals, UNKNOWN_STACK,
+    buckets::{stack_key, table},
+    kind,
     tables::{FrameWord, ended},
 };
 
 use crate::{
-    copy,
+    buckets, copy,
     maps::{SCRATCH, SCRATCH_SLOTS, SPACES, STACKS, Scratch, Walk},
     measure, records, sampling, totals, unwind,
 };
 
-const EEXIST: i32 = -17;
+type Slot = buckets::Slot<{ table::STACKS }>;
 
 /// Captures the stack that `call` returns to, counts the allocation there, and returns the stack's name, or
 /// [`UNKNOWN_STACK`], which is counted by its cause.
@@ -28,7 +33,7 @@ pub fn capture(ctx: &RetProbeContext, call: &Call) -> u64 {
     }
     let Some(scratch) = claim() else {
         debug!(ctx, "no scratch left to capture a stack in");
-        totals::count(call.image, |totals| &raw mut totals.stacks_unreadable);
+        totals::count(call.image, offset_of!(ImageTotals, stacks_unreadable));
         return UNKNOWN_STACK;
     };
     let stack = capture_into(ctx, scratch, call);
@@ -47,14 +52,14 @@ struct Claimed {
 fn capture_into(ctx: &RetProbeContext, claimed: Claimed, call: &Call) -> u64 {
     let is_known = start(ctx, claimed, call);
     if is_known && walk(ctx, claimed.slot) == 0 {
-        totals::count(call.image, |totals| &raw mut totals.stacks_unreadable);
+        totals::count(call.image, offset_of!(ImageTotals, stacks_unreadable));
         return UNKNOWN_STACK;
     }
     // SAFETY: a map value, valid while the program runs.
     let (hash, ended) = unsafe { ((*claimed.scratch).walk.hash, (*claimed.scratch).walk.ended) };
     if is_known && ended & ended::IN_UNKNOWN_CODE == 0 {
-        let stack = if hash == UNKNOWN_STACK { 1 } else { hash };
-        if let Some(known) = STACKS.get_ptr_mut(stack) {
+        let stack = stack_key(hash);
+        if let Some(known) = Slot::find(stack) {
             count(known, call.size);
             return stack;
         }
@@ -113,24 +118,19 @@ pub fn mix(word: u64) -> u64 {
 }
 
 /// Enters a new stack and sends its frames, which have been placed. If they cannot be sent, the entry is taken back, so that the next
-/// allocation there tries again.
+/// allocation there tries again. Two processors can enter one stack at once: userspace adds up what both have counted.
 #[inline(always)]
 fn introduce(claimed: Claimed, stack: u64, call: &Call) -> u64 {
     let image = call.image;
+    let Some(slot) = Slot::claim_free(stack) else {
+        totals::count(image, offset_of!(ImageTotals, stacks_table_full));
+        return UNKNOWN_STACK;
+    };
     let units = sampling::units(call.size);
-    let first = StackTotals { allocations: units, allocated_bytes: call.size.wrapping_mul(units) };
-    match STACKS.insert(stack, &first, u64::from(BPF_NOEXIST)) {
-        Ok(()) => {}
-        Err(EEXIST) => {
-            if let Some(known) = STACKS.get_ptr_mut(stack) {
-                count(known, call.size);
-            }
-            return stack;
-        }
-        Err(_) => {
-            totals::count(image, |totals| &raw mut totals.stacks_table_full);
-            return UNKNOWN_STACK;
-        }
+    let first = StackTotals { allocations: units };
+    if let Some(place) = STACKS.get_ptr_mut(slot.value()) {
+        // SAFETY: a map value, valid while the program runs, and claimed.
+        unsafe { place.write_volatile(first) };
     }
     // SAFETY: the helper has no preconditions.
     let time = unsafe { bpf_ktime_get_ns() };
@@ -141,11 +141,11 @@ fn introduce(claimed: Claimed, stack: u64, call: &Call) -> u64 {
     record.depth = walk.depth as u32;
     record.ended = walk.ended;
     if records::stack(record) {
+        slot.publish(stack);
         return stack;
     }
-    // An error means that it is gone already.
-    let _ = STACKS.remove(stack);
-    totals::count(image, |totals| &raw mut totals.stacks_ring_full);
+    slot.free();
+    totals::count(image, offset_of!(ImageTotals, stacks_ring_full));
     UNKNOWN_STACK
 }
 
@@ -185,12 +185,11 @@ pub extern "C" fn place(target: u32, address: u64) -> u64 {
 }
 
 #[inline(always)]
-fn count(stack: *mut StackTotals, size: u64) {
+fn count(stack: Slot, size: u64) {
+    let Some(stack) = STACKS.get_ptr_mut(stack.value()) else { return };
     // SAFETY: a map value, valid while the program runs.
     let stack = unsafe { &mut *stack };
-    let units = sampling::units(size);
-    totals::add(&raw mut stack.allocations, units);
-    totals::add(&raw mut stack.allocated_bytes, size.wrapping_mul(units));
+    totals::add(&raw mut stack.allocations, sampling::units(size));
 }
 
 /// The walk in a slot of this CPU's scratch.

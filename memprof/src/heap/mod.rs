@@ -59,11 +59,6 @@ impl Heap {
         self.stacks.clear();
     }
 
-    /// The addresses of all blocks.
-    pub fn addresses(&self) -> impl Iterator<Item = u64> {
-        self.blocks.iter().map(|block| block.address)
-    }
-
     /// Takes in a block that was allocated and had not been freed when the kernel side let go of it.
     ///
     /// A pointer that is handed out again was freed, whether or not anybody saw it: of two allocations of one address

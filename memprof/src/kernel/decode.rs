@@ -1,8 +1,10 @@
 //! Records become events: bytes from a ring, keys and values from maps. Pure.
 
 use memprof_common::{
-    ExecRecord, FreeRecord, Header, ImageTotals, MAX_FRAMES, NurseryEntry, NurseryKey, ProbedThreadExitRecord,
-    StackCopyRecord, StackFrame, StackRecord, kind,
+    AllocationRecord, ExecRecord, FreeRecord, Header, ImageTotals, MAX_FRAMES, NurseryEntry, ProbedThreadExitRecord,
+    StackCopyRecord, StackFrame, StackRecord,
+    buckets::address_of_block,
+    kind,
     tables::{FrameWord, ended},
 };
 
@@ -19,6 +21,7 @@ pub(super) fn record(bytes: &[u8]) -> Option<Event> {
     let time = Timestamp(header.time);
     Some(match header.kind {
         kind::FREE => Event::Free { image, address: words.u64_at(offset::FREE_ADDRESS)?, time },
+        kind::ALLOCATION => Event::Allocation { image, allocation: allocation(words, time)? },
         kind::STACK => Event::Stack(stack(words, image, time)?),
         kind::EXEC => Event::Exec {
             target: words.u32_at(offset::EXEC_TARGET)?,
@@ -38,10 +41,16 @@ pub(super) fn record(bytes: &[u8]) -> Option<Event> {
 }
 
 /// A nursery element.
-pub(super) fn allocation(key: NurseryKey, entry: NurseryEntry) -> (ImageId, Allocation) {
-    let allocation =
-        Allocation { address: key.address, size: entry.size, stack: StackId(entry.stack), time: Timestamp(entry.time) };
-    (ImageId(key.image), allocation)
+pub(super) fn block(key: u64, entry: NurseryEntry) -> (ImageId, Allocation) {
+    let NurseryEntry { size, stack, time, image, .. } = entry;
+    let address = address_of_block(key);
+    (ImageId(image), Allocation { address, size, stack: StackId(stack), time: Timestamp(time) })
+}
+
+fn allocation(words: Words<'_>, time: Timestamp) -> Option<Allocation> {
+    let address = words.u64_at(offset::ALLOCATION_ADDRESS)?;
+    let stack = StackId(words.u64_at(offset::ALLOCATION_STACK)?);
+    Some(Allocation { address, size: words.u64_at(offset::ALLOCATION_SIZE)?, stack, time })
 }
 
 /// An image's totals, summed over the CPUs.
@@ -124,9 +133,14 @@ fn truncation(ended: u32) -> Option<Truncation> {
 mod offset {
     use std::mem::offset_of;
 
-    use super::{ExecRecord, FreeRecord, ProbedThreadExitRecord, StackCopyRecord, StackFrame, StackRecord};
+    use super::{
+        AllocationRecord, ExecRecord, FreeRecord, ProbedThreadExitRecord, StackCopyRecord, StackFrame, StackRecord,
+    };
 
     pub(super) const FREE_ADDRESS: usize = offset_of!(FreeRecord, address);
+    pub(super) const ALLOCATION_ADDRESS: usize = offset_of!(AllocationRecord, address);
+    pub(super) const ALLOCATION_SIZE: usize = offset_of!(AllocationRecord, size);
+    pub(super) const ALLOCATION_STACK: usize = offset_of!(AllocationRecord, stack);
     pub(super) const STACK_ID: usize = offset_of!(StackRecord, stack);
     pub(super) const STACK_DEPTH: usize = offset_of!(StackRecord, depth);
     pub(super) const STACK_ENDED: usize = offset_of!(StackRecord, ended);
@@ -185,6 +199,14 @@ mod tests {
     fn a_free_names_image_address_and_time() {
         let event = record(&bytes(&[header(kind::FREE, 3), 77, 0xabc0]));
         assert_eq!(event, Some(Event::Free { image: ImageId(3), address: 0xabc0, time: Timestamp(77) }));
+    }
+
+    #[test]
+    fn a_block_without_a_place_in_the_nursery_is_told_of() {
+        let event = record(&bytes(&[header(kind::ALLOCATION, 3), 77, 0xabc0, 100, 0xfeed]));
+        let allocation = Allocation { address: 0xabc0, size: 100, stack: StackId(0xfeed), time: Timestamp(77) };
+        assert_eq!(event, Some(Event::Allocation { image: ImageId(3), allocation }));
+        assert_eq!(record(&bytes(&[header(kind::ALLOCATION, 3), 77, 0xabc0, 100])), None);
     }
 
     #[test]

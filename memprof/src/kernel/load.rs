@@ -1,6 +1,6 @@
 //! Loading: map sizes, constants, the log.
 
-use std::{borrow::Cow, fmt, time::Instant};
+use std::{borrow::Cow, fmt, rc::Rc, time::Instant};
 
 use aya::{
     Ebpf, EbpfLoader,
@@ -8,12 +8,24 @@ use aya::{
     programs::{Program, ProgramError, RawTracePoint},
 };
 use aya_log::EbpfLogger;
-use memprof_common::{kernel_structs::KernelOffsets, tables::unwind_mode, unwind::Row};
+use memprof_common::{
+    MAX_TARGETS,
+    buckets::{Directory, Table, table},
+    kernel_structs::KernelOffsets,
+    tables::unwind_mode,
+    unwind::Row,
+};
 use tokio::io::unix::AsyncFd;
 
 use super::{
-    Kernel, KernelError, attach::Probes, batch::BatchMap, btf::kernel_offsets, mappings::MappingWatch, memory,
-    tables::Tables,
+    Kernel, KernelError,
+    attach::Probes,
+    btf::kernel_offsets,
+    buckets::{BucketTable, KeyTable},
+    mapped_array::MappedArray,
+    mappings::MappingWatch,
+    memory,
+    tables::{self, Tables},
 };
 use crate::{model::Sampling, readiness};
 
@@ -32,6 +44,9 @@ impl fmt::Debug for Logger {
         formatter.write_str("Logger")
     }
 }
+
+/// Current images of all targets, and as many that are over and not forgotten yet.
+const IMAGES: u32 = MAX_TARGETS * 3 / 2;
 
 /// Sizes of the kernel's tables.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,16 +78,21 @@ pub enum Unwind {
 impl Default for Sizes {
     fn default() -> Self {
         Self {
-            nursery_entries: 1 << 18,
-            stack_entries: 1 << 16,
+            nursery_entries: 3 << 16,
+            stack_entries: 3 << 15,
             ring_bytes: 1 << 24,
-            threads: 1 << 14,
+            threads: 3 << 12,
             unwind_bytes: 1 << 25,
         }
     }
 }
 
 impl Sizes {
+    /// Where each table is, see [`memprof_common::buckets`].
+    fn directory(&self) -> Directory {
+        Directory::with_room_for(self.nursery_entries, self.stack_entries, self.threads, IMAGES)
+    }
+
     fn rows(&self) -> u32 {
         (self.unwind_bytes / size_of::<Row>() as u32).max(1)
     }
@@ -125,6 +145,9 @@ impl Kernel {
         let memory_bytes = bpf.maps().filter_map(|(_, map)| memory::of_map(map)).sum();
         let logger = log.then(|| EbpfLogger::init(&mut bpf)).transpose().map_err(failed)?.map(Logger);
         let load_cost = load_programs(&mut bpf)?;
+        let directory = sizes.directory();
+        let table = |number| directory.table(number);
+        let keys = Rc::new(MappedArray::new(tables::array(&mut bpf, "KEYS")?, directory.lines() as usize)?);
         for (program, tracepoint) in [("process_exec", "sched_process_exec"), ("thread_exit", "sched_process_exit")] {
             attach_raw_tracepoint(&mut bpf, program, tracepoint)?;
         }
@@ -137,8 +160,13 @@ impl Kernel {
             probes: Probes::new(&mut bpf)?,
             events: ring(&mut bpf, "EVENTS")?,
             control: ring(&mut bpf, "CONTROL")?,
-            nursery: BatchMap::new(hash(&mut bpf, "NURSERY")?)?,
-            stacks: BatchMap::new(hash(&mut bpf, "STACKS")?)?,
+            nursery: BucketTable::new(
+                &keys,
+                table(table::NURSERY),
+                values(&mut bpf, "NURSERY", table(table::NURSERY))?,
+            ),
+            stacks: BucketTable::new(&keys, table(table::STACKS), values(&mut bpf, "STACKS", table(table::STACKS))?),
+            images: KeyTable::new(&keys, table(table::IMAGES)),
             totals: take(&mut bpf, "TOTALS")?.try_into()?,
             targets: take(&mut bpf, "TARGETS")?.try_into()?,
             tracked: take(&mut bpf, "TRACKED")?.try_into()?,
@@ -176,13 +204,18 @@ fn load_object(
         Unwind::Dwarf => unwind_mode::TABLES,
         Unwind::Fp => unwind_mode::FRAME_POINTERS,
     };
+    let directory = sizes.directory();
+    let slots = |number| directory.table(number).slots();
     let object = object()?;
     EbpfLoader::new()
-        .map_max_entries("NURSERY", sizes.nursery_entries)
-        .map_max_entries("STACKS", sizes.stack_entries)
+        .map_max_entries("KEYS", directory.lines())
+        .map_max_entries("NURSERY", slots(table::NURSERY))
+        .map_max_entries("STACKS", slots(table::STACKS))
+        .map_max_entries("IN_FLIGHT", slots(table::THREADS))
+        .map_max_entries("TOTALS", slots(table::IMAGES))
         .map_max_entries("EVENTS", sizes.ring_bytes)
-        .map_max_entries("IN_FLIGHT", sizes.threads)
         .map_max_entries("ROWS", sizes.rows())
+        .override_global("DIRECTORY", &directory, true)
         .override_global("NURSERY_MARK", &nursery_mark, true)
         .override_global("SAMPLE_BYTES", &sample_bytes, true)
         .override_global("RING_MARK", &ring_mark, true)
@@ -238,11 +271,8 @@ fn ring(bpf: &mut Ebpf, name: &str) -> Result<AsyncFd<RingBuf<MapData>>, KernelE
     readiness::watch(ring).map_err(|source| KernelError::Call { call: "epoll_ctl", source })
 }
 
-fn hash(bpf: &mut Ebpf, name: &str) -> Result<MapData, KernelError> {
-    match take(bpf, name)? {
-        Map::HashMap(map) => Ok(map),
-        _ => Err(failed(format!("map {name} is no hash map"))),
-    }
+fn values<V: Copy>(bpf: &mut Ebpf, name: &str, table: Table) -> Result<MappedArray<V>, KernelError> {
+    MappedArray::new(tables::array(bpf, name)?, table.slots() as usize)
 }
 
 pub(super) fn take(bpf: &mut Ebpf, name: &str) -> Result<Map, KernelError> {

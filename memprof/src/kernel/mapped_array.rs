@@ -50,6 +50,13 @@ impl<T: Copy> MappedArray<T> {
         unsafe { AtomicU64::from_ptr(self.start.add(index).byte_add(offset).as_ptr().cast()) }
     }
 
+    /// All words of an element, see [`Self::word`].
+    pub(super) fn words(&self, index: usize) -> &[AtomicU64] {
+        let first: *const AtomicU64 = self.word(index, 0);
+        // SAFETY: an element is that many words, all as the first one.
+        unsafe { std::slice::from_raw_parts(first, size_of::<T>() / size_of::<u64>()) }
+    }
+
     /// Writes elements from `index` on.
     pub(super) fn write(&mut self, index: usize, elements: &[T]) {
         assert!(index <= self.entries && elements.len() <= self.entries - index);

@@ -2,8 +2,8 @@
 //! and the rings. It decides nothing.
 
 mod attach;
-mod batch;
 mod btf;
+mod buckets;
 mod decode;
 mod extents;
 mod load;
@@ -17,18 +17,19 @@ use std::{io, path::PathBuf};
 
 use aya::{
     Ebpf,
-    maps::{Array, HashMap, MapData, MapError, PerCpuHashMap, PerCpuValues, RingBuf},
+    maps::{Array, HashMap, MapData, MapError, PerCpuArray, PerCpuValues, RingBuf},
     programs::{Program, ProgramError},
 };
 use memprof_common::{
-    ImageTotals, NurseryEntry, NurseryKey, StackTotals, Tracked,
+    ImageTotals, NurseryEntry, StackTotals, Tracked,
+    buckets::{FREE, image_key},
     unwind::{Row, Rule},
 };
 use tokio::io::unix::AsyncFd;
 
 use self::{
     attach::Probes,
-    batch::BatchMap,
+    buckets::{BucketTable, KeyTable},
     load::{Logger, take, try_loading},
     mappings::MappingWatch,
     tables::Tables,
@@ -91,9 +92,11 @@ pub struct Kernel {
     bpf: Ebpf,
     events: AsyncFd<RingBuf<MapData>>,
     control: AsyncFd<RingBuf<MapData>>,
-    nursery: BatchMap<NurseryKey, NurseryEntry>,
-    stacks: BatchMap<u64, StackTotals>,
-    totals: PerCpuHashMap<MapData, u32, ImageTotals>,
+    nursery: BucketTable<NurseryEntry>,
+    stacks: BucketTable<StackTotals>,
+    images: KeyTable,
+    /// Of each image; zero where there is none.
+    totals: PerCpuArray<MapData, ImageTotals>,
     targets: Array<MapData, u32>,
     tracked: HashMap<MapData, u32, Tracked>,
     mappings: MappingWatch,
@@ -109,7 +112,8 @@ impl Kernel {
     pub fn track(&mut self, target: TargetId, pid: u32) -> Result<ImageId, KernelError> {
         let image = self.images_numbered;
         self.images_numbered += 1;
-        self.totals.insert(image, Self::zero_totals()?, 0)?;
+        let totals = self.images.claim_free(image_key(image)).ok_or(KernelError::TooMany("processes"))?;
+        self.images.publish(totals, image_key(image));
         self.targets.set(target.0, image, 0)?;
         self.tracked.insert(pid, Tracked { target: target.0, leader_exited: 0 }, 0)?;
         Ok(ImageId(image))
@@ -191,25 +195,24 @@ impl Kernel {
     }
 
     /// Takes everything out of the nursery. Blocks that are allocated meanwhile may stay until the next time.
-    pub fn drain_nursery(&mut self, mut apply: impl FnMut(ImageId, Allocation)) -> Result<(), KernelError> {
+    pub fn drain_nursery(&mut self, mut apply: impl FnMut(ImageId, Allocation)) {
         self.nursery.take_all(|key, entry| {
-            let (image, allocation) = decode::allocation(key, entry);
+            let (image, allocation) = decode::block(key, entry);
             apply(image, allocation);
-        })
+        });
     }
 
     /// Tells what is in the nursery and leaves it there, while sampling. What is there all the time is told once.
-    pub fn read_nursery(&self, mut apply: impl FnMut(ImageId, Allocation)) -> Result<(), KernelError> {
-        self.nursery.for_each(|key, entry| {
-            let (image, allocation) = decode::allocation(key, entry);
+    pub fn read_nursery(&self, mut apply: impl FnMut(ImageId, Allocation)) {
+        self.nursery.for_each_whole(|key, entry| {
+            let (image, allocation) = decode::block(key, entry);
             apply(image, allocation);
-        })
+        });
     }
 
-    /// Takes a block of an image that is over out of the nursery.
-    pub fn remove_from_nursery(&mut self, image: ImageId, address: u64) {
-        // An error means that it was freed before its image was over.
-        let _ = self.nursery.remove(&NurseryKey { address, image: image.0, reserved: 0 });
+    /// Takes the blocks of an image that is over out of the nursery.
+    pub fn remove_from_nursery(&mut self, image: ImageId) {
+        self.nursery.remove_where(|entry| entry.image == image.0);
     }
 
     /// Takes everything out of both rings: first `execve`s and exits, then frees and stacks in their order.
@@ -238,25 +241,27 @@ impl Kernel {
 
     /// What an image did, as far as the kernel side counts it, and what was lost of it.
     pub fn totals(&self, image: ImageId) -> Result<(Totals, Losses), KernelError> {
-        match self.totals.get(&image.0, 0) {
-            Ok(per_cpu) => Ok(decode::totals(per_cpu.iter())),
-            Err(MapError::KeyNotFound) => Ok(Default::default()),
-            Err(error) => Err(error.into()),
-        }
+        let Some(index) = self.images.find(image_key(image.0)) else { return Ok(Default::default()) };
+        Ok(decode::totals(self.totals.get(&index, 0)?.iter()))
     }
 
-    /// The number of allocations made at each stack, of all images, as [`crate::model::Sampling::units`] counts.
-    pub fn stack_totals(&self, mut apply: impl FnMut(StackId, u64)) -> Result<(), KernelError> {
-        self.stacks.for_each(|stack, totals| apply(StackId(stack), totals.allocations))
+    /// The number of allocations made at each stack, of all images, as [`crate::model::Sampling::units`] counts. A stack can be told of
+    /// in parts.
+    pub fn stack_totals(&self, mut apply: impl FnMut(StackId, u64)) {
+        self.stacks.for_each(|stack, totals| apply(StackId(stack), totals.allocations));
     }
 
     /// Forgets an image that is over, and its stacks.
-    pub fn forget(&mut self, image: ImageId, stacks: &[StackId]) {
-        // An error means that there is nothing to remove.
-        let _ = self.totals.remove(&image.0);
-        for stack in stacks {
-            let _ = self.stacks.remove(&stack.0);
+    pub fn forget(&mut self, image: ImageId, stacks: &[StackId]) -> Result<(), KernelError> {
+        if let Some(totals) = self.images.find(image_key(image.0)) {
+            // For the next one, which may be the programs' to begin.
+            self.totals.set(totals, Self::zero_totals()?, 0)?;
+            self.images.publish(totals, FREE);
         }
+        for stack in stacks {
+            self.stacks.remove(stack.0);
+        }
+        Ok(())
     }
 
     /// Bytes of kernel memory that the maps hold, as the kernel accounts them.

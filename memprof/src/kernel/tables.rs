@@ -226,7 +226,7 @@ fn is_in(run: &[tables::MappedCode], entry: &tables::MappedCode) -> bool {
             == (other.file_bias, other.object, other.rows_first, other.rows_count)
 }
 
-fn array(bpf: &mut Ebpf, name: &str) -> Result<MapData, KernelError> {
+pub(super) fn array(bpf: &mut Ebpf, name: &str) -> Result<MapData, KernelError> {
     match take(bpf, name)? {
         Map::Array(map) => Ok(map),
         _ => Err(failed(format!("map {name} is no array"))),

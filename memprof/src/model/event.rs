@@ -99,6 +99,13 @@ pub enum Event {
         /// When.
         time: Timestamp,
     },
+    /// A block was allocated for which the nursery had no place.
+    Allocation {
+        /// Whose block.
+        image: ImageId,
+        /// The block.
+        allocation: Allocation,
+    },
     /// A stack was seen for the first time.
     Stack(RawStack),
     /// A stack could not be unwound yet.
@@ -143,7 +150,7 @@ pub struct Totals {
 /// What was lost, by cause. Zero everywhere means that the figures are exact. While sampling, of what was taken.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Losses {
-    /// Allocations forgotten: the nursery was full.
+    /// Allocations forgotten: the nursery was full, and the ring too.
     pub nursery_full: u64,
     /// Frees forgotten: the ring was full.
     pub frees_ring_full: u64,

@@ -9,7 +9,7 @@ use super::Losses;
 pub enum Warning {
     /// Allocations were dropped at a full nursery.
     #[error(
-        "{0} allocations were not recorded because the nursery was full; what is shown is too low by up to that many \
+        "{0} allocations were not recorded because the nursery was full, and the ring buffer too; what is shown is too low by up to that many \
          (larger: --nursery-entries)"
     )]
     NurseryFull(u64),

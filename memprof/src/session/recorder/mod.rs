@@ -105,7 +105,7 @@ impl Recorder {
     /// Takes in everything that has happened. The order matters: a block that leaves the nursery must be in its heap
     /// before the ring is read, in which its free may already stand.
     pub(super) fn drain(&mut self) -> anyhow::Result<()> {
-        self.take_nursery()?;
+        self.take_nursery();
         let occurrences = self.take_events();
         for event in occurrences {
             self.take_occurrence(event)?;
@@ -130,12 +130,13 @@ impl Recorder {
         TargetId(self.processes.len() as u32)
     }
 
-    fn take_nursery(&mut self) -> anyhow::Result<()> {
+    fn take_nursery(&mut self) {
         if self.sampling.bytes().is_some() {
-            return self.read_samples();
+            self.read_samples();
+            return;
         }
         let heaps = &mut self.heaps;
-        Ok(self.kernel.drain_nursery(|image, allocation| heaps.entry(image).or_default().allocate(allocation))?)
+        self.kernel.drain_nursery(|image, allocation| heaps.entry(image).or_default().allocate(allocation));
     }
 
     /// Applies frees and stacks; returns the rest, which is rare.
@@ -147,6 +148,7 @@ impl Recorder {
                 // Not known: allocated before the attach, or by an image that is over.
                 heaps.get_mut(&image).map(|heap| heap.free(address, time));
             }
+            Event::Allocation { image, allocation } => heaps.entry(image).or_default().allocate(allocation),
             Event::Stack(stack) => {
                 note_jit(processes, objects, &stack);
                 stacks.insert(stack, |object| fingerprint_of(objects, object));
@@ -186,7 +188,11 @@ impl Recorder {
                     self.probe_again(index, if is_main { "its main thread ended" } else { "one of its threads ended" });
                 }
             }
-            Event::NurseryFilling | Event::Free { .. } | Event::Stack(_) | Event::StackCopy(_) => {}
+            Event::NurseryFilling
+            | Event::Allocation { .. }
+            | Event::Free { .. }
+            | Event::Stack(_)
+            | Event::StackCopy(_) => {}
         }
         Ok(())
     }
@@ -199,20 +205,19 @@ impl Recorder {
     fn forget(&mut self, image: ImageId) -> anyhow::Result<()> {
         let (_, losses) = self.kernel.totals(image)?;
         self.past_losses += losses;
-        if let Some(heap) = self.heaps.remove(&image) {
-            self.remove_samples(image, &heap);
+        if self.heaps.remove(&image).is_some() {
+            self.remove_samples(image);
         }
         let stacks = self.stacks.forget(image);
-        self.kernel.forget(image, &stacks);
-        Ok(())
+        Ok(self.kernel.forget(image, &stacks)?)
     }
 
     /// Blocks of images that were over before they were drained. Every image that is current is known by now: its
     /// `execve` was told before its first block, and has been read after it.
     fn forget_other_images(&mut self) {
         let current: BTreeSet<_> = self.processes.iter().map(|process| process.image).collect();
-        let over: Vec<_> = self.heaps.extract_if(|image, _| !current.contains(image)).collect();
-        over.iter().for_each(|(image, heap)| self.remove_samples(*image, heap));
+        let over: Vec<_> = self.heaps.extract_if(|image, _| !current.contains(image)).map(|(image, _)| image).collect();
+        over.into_iter().for_each(|image| self.remove_samples(image));
     }
 
     /// Marks those that had ended before this drain began: it has brought all that they did.
@@ -225,7 +230,7 @@ impl Recorder {
             self.has_unmapped_code = true;
             over.push(process.image);
         }
-        over.into_iter().for_each(|image| self.keep_last_samples(image));
+        over.into_iter().for_each(|image| self.remove_samples(image));
     }
 
     fn warn(&mut self, warning: Warning) {

@@ -23,9 +23,7 @@ impl Recorder {
         self.processes.iter_mut().for_each(|process| process.jit.read(now));
         let mut losses = self.past_losses;
         let mut stack_totals = HashMap::new();
-        self.kernel.stack_totals(|stack, allocations| {
-            stack_totals.insert(stack, allocations);
-        })?;
+        self.kernel.stack_totals(|stack, allocations| *stack_totals.entry(stack).or_default() += allocations);
         let mut processes = Vec::new();
         for index in 0..self.processes.len() {
             let (process, process_losses) = self.snapshot(index, selection, now, &stack_totals)?;

@@ -8,28 +8,21 @@ use crate::{heap::Heap, model::ImageId, session::observed::Life};
 
 impl Recorder {
     /// Replaces what is known of each living process by what the nursery holds of it.
-    pub(super) fn read_samples(&mut self) -> anyhow::Result<()> {
+    pub(super) fn read_samples(&mut self) {
         let settled = self.settled_images();
         let Self { kernel, heaps, sampling, .. } = self;
         let living = heaps.iter_mut().filter(|(image, _)| !settled.contains(image));
         living.for_each(|(_, heap)| heap.begin_again());
-        Ok(kernel.read_nursery(|image, allocation| {
+        kernel.read_nursery(|image, allocation| {
             heaps.entry(image).or_insert_with(|| Heap::sampled(*sampling)).allocate(allocation);
-        })?)
+        });
     }
 
-    /// Makes room where an image is over.
-    pub(super) fn remove_samples(&mut self, image: ImageId, heap: &Heap) {
+    /// Makes room where an image is over. What was read last of it stays.
+    pub(super) fn remove_samples(&mut self, image: ImageId) {
         if self.sampling.bytes().is_some() {
-            heap.addresses().for_each(|address| self.kernel.remove_from_nursery(image, address));
+            self.kernel.remove_from_nursery(image);
         }
-    }
-
-    /// Makes room where a process is over, of which what was read last will be told in all reports to come.
-    pub(super) fn keep_last_samples(&mut self, image: ImageId) {
-        let Some(heap) = self.heaps.remove(&image) else { return };
-        self.remove_samples(image, &heap);
-        self.heaps.insert(image, heap);
     }
 
     fn settled_images(&self) -> BTreeSet<ImageId> {
