@@ -7,6 +7,56 @@ use aya_ebpf::{
 };
 use memprof_common::Cookie;
 
+/// What a program knows of a function that returns: from its return probe, or at its `ret` instruction.
+pub trait Returning: EbpfContext {
+    /// The caller's registers, once the function has returned.
+    fn caller(&self) -> Registers;
+
+    /// What the function returns.
+    fn value(&self) -> u64;
+}
+
+/// The registers that unwinding begins with.
+#[derive(Clone, Copy)]
+pub struct Registers {
+    /// The instruction pointer.
+    pub ip: u64,
+    /// The stack pointer.
+    pub sp: u64,
+    /// The frame pointer, whatever it is used for.
+    pub bp: u64,
+}
+
+impl Returning for RetProbeContext {
+    #[inline(always)]
+    fn caller(&self) -> Registers {
+        // SAFETY: the kernel passes valid registers.
+        let registers = unsafe { &*self.regs };
+        Registers { ip: registers.rip, sp: registers.rsp, bp: registers.rbp }
+    }
+
+    #[inline(always)]
+    fn value(&self) -> u64 {
+        self.ret()
+    }
+}
+
+/// A probe at a `ret` instruction: all registers but the stack pointer are as the caller will find them.
+impl Returning for ProbeContext {
+    #[inline(always)]
+    fn caller(&self) -> Registers {
+        // SAFETY: the kernel passes valid registers.
+        let registers = unsafe { &*self.regs };
+        Registers { ip: return_address(registers.rsp), sp: registers.rsp.wrapping_add(8), bp: registers.rbp }
+    }
+
+    #[inline(always)]
+    fn value(&self) -> u64 {
+        // SAFETY: the kernel passes valid registers.
+        unsafe { (*self.regs).rax }
+    }
+}
+
 /// The cookie that the probe was attached with.
 #[inline(always)]
 pub fn cookie(ctx: &impl EbpfContext) -> Cookie {
@@ -14,7 +64,7 @@ pub fn cookie(ctx: &impl EbpfContext) -> Cookie {
     Cookie(unsafe { bpf_get_attach_cookie(ctx.as_ptr()) })
 }
 
-/// The stack pointer at the function's entry, where it points to the return address.
+/// The stack pointer at the function's entry, or at its `ret`, where it points to the return address.
 #[inline(always)]
 pub fn stack_pointer_at_entry(ctx: &ProbeContext) -> u64 {
     // SAFETY: the kernel passes valid registers.

@@ -6,11 +6,11 @@
 use aya_ebpf::{
     bindings::{BPF_ANY, BPF_NOEXIST},
     helpers::bpf_ktime_get_ns,
-    programs::RetProbeContext,
 };
 use memprof_common::{Call, Header, NurseryEntry, NurseryKey, kind};
 
 use crate::{
+    arch::Returning,
     maps::{NURSERY, PRESSURE, Pressure},
     records, sampling, stack, totals,
 };
@@ -23,7 +23,7 @@ const EEXIST: i32 = -17;
 
 /// A block was allocated; a null address is a failure, which is no allocation.
 #[inline(always)]
-pub fn allocated(ctx: &RetProbeContext, call: &Call, address: u64) {
+pub fn allocated(ctx: &impl Returning, call: &Call, address: u64) {
     if address == 0 {
         return;
     }
