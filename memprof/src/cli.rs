@@ -6,8 +6,8 @@ use bytesize::ByteSize;
 use clap::{ArgAction, Args, Parser, Subcommand, error::ErrorKind};
 
 use crate::{
-    model::{Sampling, Selection, Sort},
-    session::{self, Format, Options, Sizes, Unwind, Whom, doctor},
+    model::{AllocatorFunction, Sampling, Selection, Sort},
+    session::{self, Format, Functions, Options, Sizes, Unwind, Whom, doctor, parse_function},
 };
 
 const EXAMPLES: &str = "\
@@ -40,7 +40,22 @@ enum Command {
         /// Process to examine
         #[arg(short, long, value_name = "PID")]
         pid: Vec<u32>,
+        #[command(flatten)]
+        functions: OwnFunctions,
     },
+}
+
+/// Functions that memprof does not know.
+#[derive(Args, Debug)]
+struct OwnFunctions {
+    /// An allocator function of the program's own, and the function of C that it is like, such as pool_alloc:malloc; can be given
+    /// several times
+    ///
+    /// Kinds are malloc, calloc, realloc, reallocarray, reallocf, posix_memalign, aligned_alloc and free; of C++ new, which is
+    /// malloc that throws, and delete. +1 behind a kind says that another argument comes first: pool_alloc:malloc+1 is for
+    /// pool_alloc(pool, size). The name is the symbol's, which in C++ is mangled.
+    #[arg(long = "function", value_name = "NAME:KIND", value_parser = parse_function)]
+    own: Vec<AllocatorFunction>,
 }
 
 #[derive(Args, Debug)]
@@ -96,6 +111,9 @@ struct Record {
     sample: Option<ByteSize>,
 
     #[command(flatten)]
+    functions: OwnFunctions,
+
+    #[command(flatten)]
     tables: Tables,
 }
 
@@ -137,8 +155,9 @@ impl Cli {
     /// One line each.
     pub fn run(self) -> anyhow::Result<ExitCode> {
         match &self.subcommand {
-            Some(Command::Doctor { pid }) => {
-                let is_well = doctor::examine(pid, &mut io::stdout().lock())?;
+            Some(Command::Doctor { pid, functions }) => {
+                let functions = Functions::with(functions.own.iter().copied());
+                let is_well = doctor::examine(pid, &functions, &mut io::stdout().lock())?;
                 Ok(if is_well { ExitCode::SUCCESS } else { ExitCode::FAILURE })
             }
             None => {
@@ -170,6 +189,7 @@ impl Record {
             selection,
             format: self.format,
             output: self.output,
+            functions: Functions::with(self.functions.own),
             unwind: self.unwind,
             sampling: self.sample.map_or(Sampling::default(), |rate| Sampling::by_bytes(rate.as_u64())),
             sizes: self.tables.sizes(),

@@ -7,7 +7,7 @@ use super::objdump;
 use crate::{
     elf,
     model::{Choice, Object, ObjectId, ObjectKind, ProbeSite},
-    plan::sites::find,
+    plan::{Functions, sites::find},
 };
 
 const LIBC: &str = "/lib/x86_64-linux-gnu/libc.so.6";
@@ -27,7 +27,7 @@ fn sites(path: &str) -> Option<(Vec<ProbeSite>, String)> {
         build_id: None,
         file: Some(Arc::new(file)),
     };
-    Some((find(&object).unwrap(), build_id))
+    Some((find(&object, &Functions::default()).unwrap().sites, build_id))
 }
 
 /// Each function, and what is probed in it: how far from its entry, and which instruction; nothing if the entry stays
