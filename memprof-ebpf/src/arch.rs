@@ -78,6 +78,37 @@ pub fn stack_pointer_at_entry_from_return(ctx: &RetProbeContext) -> u64 {
     unsafe { (*ctx.regs).rsp.wrapping_sub(8) }
 }
 
+/// The argument of that index, zero if there is none. All are read, and then one is taken: the verifier wants constant offsets.
+#[inline(always)]
+pub fn argument_at(ctx: &ProbeContext, index: u8) -> u64 {
+    let read = |register: *const u64| {
+        // SAFETY: callers pass a field of the registers, which the kernel passes.
+        unsafe { core::ptr::read_volatile(register) }
+    };
+    let registers = ctx.regs;
+    // SAFETY: the addresses of fields, not yet read.
+    let [r0, r1, r2, r3, r4, r5] = unsafe {
+        [
+            &raw const (*registers).rdi,
+            &raw const (*registers).rsi,
+            &raw const (*registers).rdx,
+            &raw const (*registers).rcx,
+            &raw const (*registers).r8,
+            &raw const (*registers).r9,
+        ]
+    }
+    .map(read);
+    match index {
+        0 => r0,
+        1 => r1,
+        2 => r2,
+        3 => r3,
+        4 => r4,
+        5 => r5,
+        _ => 0,
+    }
+}
+
 /// The address of the probed instruction.
 #[inline(always)]
 pub fn instruction_pointer(ctx: &ProbeContext) -> u64 {

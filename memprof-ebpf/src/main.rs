@@ -129,7 +129,7 @@ pub fn free(ctx: ProbeContext) -> u32 {
 #[uprobe]
 pub fn free_described(ctx: ProbeContext) -> u32 {
     if let Some(site) = SITES.get(arch::cookie(&ctx).site()) {
-        freed(&ctx, argument(&ctx, site.block.into()));
+        freed(&ctx, arch::argument_at(&ctx, site.block));
     }
     0
 }
@@ -198,7 +198,7 @@ fn outcome(ctx: &RetProbeContext, call: &Call, kind: u8) -> Result<(u64, bool), 
 
 #[inline(always)]
 fn described(ctx: &ProbeContext, site: &Site) -> Entered {
-    let of = |index: u8| if index == NO_ARGUMENT { 0 } else { argument(ctx, index.into()) };
+    let of = |index: u8| arch::argument_at(ctx, index);
     let size = if site.factor == NO_ARGUMENT { of(site.size) } else { product(of(site.size), of(site.factor)) };
     let keeps_return_address = site.has_exits != 0;
     let return_address = if keeps_return_address { arch::return_address(arch::stack_pointer_at_entry(ctx)) } else { 0 };
