@@ -232,7 +232,8 @@ pub fn slots(file: &File) -> Result<Vec<Slot>, ElfError> {
 }
 
 /// Where functions begin, by the sorted table behind `PT_GNU_EH_FRAME` (LSB, Core, section 10.6.2): addresses in ascending order.
-/// None where there is no such table, or it is not as all linkers write it.
+/// Where there is no such table, as in static executables, or it is not as all linkers write it, by the symbols; none if these are
+/// missing too.
 ///
 /// # Errors
 /// Where the file cannot be read as an ELF file.
@@ -240,13 +241,20 @@ pub fn function_starts(file: &File) -> Result<Vec<u64>, ElfError> {
     with_elf(file, |elf| {
         let endian = elf.endian();
         let headers = elf.elf_program_headers();
-        let Some(header) = headers.iter().find(|header| header.p_type(endian) == elf::PT_GNU_EH_FRAME) else {
-            return Ok(Vec::new());
-        };
-        let offset = header.p_offset(endian);
-        let end = offset.saturating_add(header.p_filesz(endian));
-        let bytes = read_bounded(file, &(offset..end), MOST_EH_FRAME_BYTES)?;
-        Ok(starts_in(&bytes, header.p_vaddr(endian)))
+        let mut starts = Vec::new();
+        if let Some(header) = headers.iter().find(|header| header.p_type(endian) == elf::PT_GNU_EH_FRAME) {
+            let offset = header.p_offset(endian);
+            let end = offset.saturating_add(header.p_filesz(endian));
+            let bytes = read_bounded(file, &(offset..end), MOST_EH_FRAME_BYTES)?;
+            starts = starts_in(&bytes, header.p_vaddr(endian));
+        }
+        if starts.is_empty() {
+            let symbols = elf.elf_symbol_table().iter();
+            let functions = symbols.filter(|symbol| symbol.st_type() == elf::STT_FUNC && !symbol.is_undefined(endian));
+            starts = functions.map(|symbol| symbol.st_value(endian)).collect();
+            starts.sort_unstable();
+        }
+        Ok(starts)
     })
 }
 
