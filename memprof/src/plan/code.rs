@@ -119,13 +119,25 @@ impl<'a> Code<'a> {
 
     /// Whether a function does nothing but jump to one that is known.
     pub(super) fn is_stub_of(&self, entry: u64, known: &dyn Known) -> bool {
-        let is_marker = |(step, _): &(Step, _)| *step == Step::Next;
+        self.jump(entry).is_some_and(|place| is_known(place, known))
+    }
+
+    /// The function of this object to which a function does nothing but jump.
+    pub(super) fn jumps_to(&self, entry: u64) -> Option<u64> {
+        match self.jump(entry)? {
+            Place::Here(address) => Some(address),
+            Place::Elsewhere(_) | Place::Unknown => None,
+        }
+    }
+
+    /// Where a function jumps to at once, but for an `endbr64`.
+    fn jump(&self, entry: u64) -> Option<Place<'_>> {
         let mut first = self.step(entry);
-        if let Some((_, Some(next))) = first.filter(is_marker) {
+        if let Some((Step::Nothing, Some(next))) = first {
             first = self.step(next);
         }
-        let place = first.filter(|(step, _)| !is_call(*step) && !matches!(step, Step::Branch(_)));
-        place.and_then(|(step, _)| self.place(step)).is_some_and(|place| is_known(place, known))
+        let (step, _) = first.filter(|(step, _)| matches!(step, Step::Jump(_) | Step::JumpThrough(_)))?;
+        self.place(step)
     }
 
     /// The instruction there, and the address of what follows, if that is reached. `None` where there is no code.
@@ -154,7 +166,7 @@ impl<'a> Code<'a> {
             Step::Branch(address) | Step::Jump(address) | Step::Call(address) => Some(self.behind_stub(address)),
             Step::JumpThrough(slot) | Step::CallThrough(slot) => Some(self.behind_slot(slot)),
             Step::CallSomewhere => Some(Place::Unknown),
-            Step::Next | Step::Return | Step::Unknown => None,
+            Step::Next | Step::Nothing | Step::Return | Step::Unknown => None,
         }
     }
 
@@ -162,7 +174,7 @@ impl<'a> Code<'a> {
     fn behind_stub(&self, address: u64) -> Place<'_> {
         let through = |(step, next)| match step {
             Step::JumpThrough(slot) if self.slots.contains_key(&slot) => Ok(slot),
-            Step::Next => Err(next),
+            Step::Nothing => Err(next),
             _ => Err(None),
         };
         let first = self.step(address).map(through);

@@ -65,6 +65,8 @@ pub(super) fn decode(code: &[u8]) -> impl Iterator<Item = Option<Instruction>> {
 pub(super) enum Step {
     /// To the next one.
     Next,
+    /// To the next one, and it does nothing: `endbr64`, `nop`.
+    Nothing,
     /// To the next one, or elsewhere.
     Branch(u64),
     /// Elsewhere.
@@ -93,6 +95,7 @@ pub(super) fn step(bytes: &[u8], address: u64) -> Option<(Step, u64)> {
         .then(|| decoded.ip_rel_memory_address());
     let is_near = matches!(decoded.op0_kind(), OpKind::NearBranch16 | OpKind::NearBranch32 | OpKind::NearBranch64);
     let step = match decoded.flow_control() {
+        FlowControl::Next if matches!(decoded.mnemonic(), Mnemonic::Endbr64 | Mnemonic::Nop) => Step::Nothing,
         FlowControl::Next => Step::Next,
         FlowControl::ConditionalBranch if is_near => Step::Branch(decoded.near_branch_target()),
         FlowControl::UnconditionalBranch if is_near => Step::Jump(decoded.near_branch_target()),

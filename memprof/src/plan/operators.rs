@@ -1,4 +1,6 @@
-//! C++: which operators are probed, and how functions are that exceptions may leave.
+//! Which functions need no probe since another has it; and how those are probed that exceptions may leave.
+//!
+//! A function that does nothing but jump to another one, which does the same, is one more name of that.
 //!
 //! Most libraries define `operator new` by `malloc`, and `delete` by `free`: then these are probed, and their operators
 //! would only cost twice. Allocators and programs define operators that allocate by themselves.
@@ -11,7 +13,7 @@ use std::fs::File;
 
 use super::{
     code::{Code, Known},
-    functions::is_operator,
+    functions::{behave_alike, is_operator},
     sites::Entry,
 };
 use crate::{
@@ -20,13 +22,11 @@ use crate::{
     plan::FUNCTIONS,
 };
 
-/// Leaves out operators that are not needed, and finds the exits of functions that throw. Returns those whose exits are
+/// Leaves out what is not needed, and finds the exits of functions that throw. Returns those whose exits are
 /// not found, and which are not probed, with the reason.
 pub(super) fn settle(file: &File, segments: &[Segment], entries: &mut Vec<Entry>) -> Result<Vec<String>, ElfError> {
-    if !entries.iter().any(|entry| is_only_operator(entry) || may_throw(entry)) {
-        return Ok(Vec::new());
-    }
     let code = Code::of(file, segments)?;
+    fold_stubs(&code, entries);
     leave_out_operators(&code, entries);
     let mut left_out = Vec::new();
     entries.retain_mut(|entry| match may_throw(entry).then(|| code.exits(entry.address)) {
@@ -42,6 +42,31 @@ pub(super) fn settle(file: &File, segments: &[Segment], entries: &mut Vec<Entry>
         }
     });
     Ok(left_out)
+}
+
+/// So many stubs may lead to each other.
+const MOST_STUBS: usize = 4;
+
+fn fold_stubs(code: &Code<'_>, entries: &mut Vec<Entry>) {
+    let mut index = 0;
+    while let Some(stub) = entries.get(index) {
+        let targets = std::iter::successors(code.jumps_to(stub.address), |target| code.jumps_to(*target));
+        let is_other = |target: &u64| *target != stub.address;
+        let mut others = targets.take(MOST_STUBS).filter(is_other);
+        let target = others.find_map(|target| entries.iter().position(|entry| entry.address == target));
+        match target.filter(|target| behave_alike(entries[*target].site.function, stub.site.function)) {
+            None => index += 1,
+            Some(target) => {
+                let stub = entries[index].site.clone();
+                let names = [stub.function.name].into_iter().chain(stub.aliases);
+                entries[target].site.aliases.extend(names);
+                if stub.function.throws || stub.exits.is_some() {
+                    entries[target].site.exits.get_or_insert_default();
+                }
+                entries.remove(index);
+            }
+        }
+    }
 }
 
 /// If all that allocate do it by functions that are probed, none is needed. If not, some pointers may be the operators' own, and
