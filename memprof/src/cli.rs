@@ -48,12 +48,8 @@ enum Command {
 /// Functions that memprof does not know.
 #[derive(Args, Debug)]
 struct OwnFunctions {
-    /// An allocator function of the program's own, and the function of C that it is like, such as pool_alloc:malloc; can be given
-    /// several times
-    ///
-    /// Kinds are malloc, calloc, realloc, reallocarray, reallocf, posix_memalign, aligned_alloc and free; of C++ new, which is
-    /// malloc that throws, and delete. +1 behind a kind says that another argument comes first: pool_alloc:malloc+1 is for
-    /// pool_alloc(pool, size). The name is the symbol's, which in C++ is mangled.
+    /// A function of the program's own that allocates or frees, and the one of C that it is like: pool_alloc:malloc;
+    /// pool_alloc:malloc+1 if one other argument comes first. Can be given several times
     #[arg(long = "function", value_name = "NAME:KIND", value_parser = parse_function)]
     own: Vec<AllocatorFunction>,
 }

@@ -123,8 +123,8 @@ const MIMALLOC: &[(&str, Kind)] = &[
     ("heap_alloc_new_n", kinds::NEW_N.after(1)),
 ];
 
-/// What mimalloc defines besides in the place of other systems' functions.
-const OTHER_SYSTEMS: &[(&str, Kind)] = &[("_aligned_malloc", MALLOC), ("reallocf", REALLOCF), ("vfree", FREE)];
+/// What mimalloc defines besides, in the place of other systems' functions; its `_aligned_malloc` has its arguments as `aligned_alloc`.
+const OTHER_SYSTEMS: &[(&str, Kind)] = &[("_aligned_malloc", ALIGNED_ALLOC), ("reallocf", REALLOCF), ("vfree", FREE)];
 
 /// `operator new` and `delete`, by their mangled names: section 5.1.5 of the Itanium C++ ABI; 17.6.3 of C++20.
 const OPERATORS: &[(&str, Kind)] = &[

@@ -18,28 +18,29 @@ use super::{
 };
 use crate::{
     elf::{ElfError, Segment},
-    model::Size,
+    model::{AllocatorFunction, Pointer, Release, Size},
     plan::FUNCTIONS,
 };
 
-/// Leaves out what is not needed, and finds the exits of functions that throw. Returns those whose exits are
-/// not found, and which are not probed, with the reason.
+/// Leaves out what is not needed, and finds the exits of functions that may throw. Returns those that throw and whose exits are
+/// not found, with the reason: they are left out too.
 pub(super) fn settle(file: &File, segments: &[Segment], entries: &mut Vec<Entry>) -> Result<Vec<String>, ElfError> {
     let code = Code::of(file, segments)?;
     fold_stubs(&code, entries);
     leave_out_operators(&code, entries);
+    let offset = |address| segments.iter().find_map(|segment| segment.offset_of(address));
     let mut left_out = Vec::new();
-    entries.retain_mut(|entry| match may_throw(entry).then(|| code.exits(entry.address)) {
-        None => true,
-        Some(Ok(exits)) => {
-            let offset = |address| segments.iter().find_map(|segment| segment.offset_of(address));
-            entry.site.exits = Some(exits.into_iter().filter_map(offset).collect());
-            true
+    entries.retain_mut(|entry| {
+        let must_not = must_not_have_return_probe(entry);
+        if !must_not && !is_better_without_return_probe(entry) {
+            return true;
         }
-        Some(Err(reason)) => {
-            left_out.push(format!("{}: {reason}", entry.site.function.name));
-            false
+        match code.exits(entry.address) {
+            Ok(exits) => entry.site.exits = Some(exits.into_iter().filter_map(offset).collect()),
+            Err(reason) if must_not => left_out.push(format!("{}: {reason}", entry.site.function.name)),
+            Err(_) => {}
         }
+        !must_not || entry.site.exits.as_ref().is_some_and(|exits| !exits.is_empty())
     });
     Ok(left_out)
 }
@@ -120,6 +121,13 @@ fn is_only_operator(entry: &Entry) -> bool {
     is_operator(entry.site.function.name) && entry.site.aliases.iter().all(|alias| is_operator(alias))
 }
 
-fn may_throw(entry: &Entry) -> bool {
+fn must_not_have_return_probe(entry: &Entry) -> bool {
     entry.site.function.throws || entry.site.exits.is_some()
+}
+
+/// What a user has told of may throw, though its kind does not say so, and nobody must pay for that with the process.
+fn is_better_without_return_probe(entry: &Entry) -> bool {
+    let AllocatorFunction { name, pointer, release, owns_calls, .. } = *entry.site.function;
+    let is_own = owns_calls && !is_operator(name);
+    is_own && pointer == Pointer::Returned && !matches!(release, Release::Always(_))
 }

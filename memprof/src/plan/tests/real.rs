@@ -124,14 +124,7 @@ fn jemalloc() {
 
 #[test]
 fn mimalloc() {
-    let version_2_0_9 = [
-        "malloc",
-        "calloc",
-        "realloc",
-        "free",
-        "_Znwm push",
-        "_ZnwmSt11align_val_t push",
-    ];
+    let version_2_0_9 = ["malloc", "calloc", "realloc", "free", "_Znwm push", "_ZnwmSt11align_val_t push"];
     check_file(MIMALLOC, &[("d07f4e7dc9a039fcbe7747f416476bd65cb48e8b", &version_2_0_9)]);
 }
 
