@@ -150,7 +150,7 @@ pub fn is_executable(file: &File) -> Result<bool, ElfError> {
         for header in headers {
             let entries = header.dynamic(endian, elf.data())?.unwrap_or_default();
             is_pie |= entries.iter().any(|entry| {
-                entry.d_tag.get(endian) == elf::DT_FLAGS_1 && entry.d_val.get(endian) & u64::from(elf::DF_1_PIE.0) != 0
+                entry.d_tag.get(endian) == elf::DT_FLAGS_1 && entry.d_val.get(endian) & elf::DF_1_PIE.0 != 0
             });
         }
         Ok(has_loader || is_pie || elf.elf_header().e_type(endian) == elf::ET_EXEC)

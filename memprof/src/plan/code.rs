@@ -93,7 +93,7 @@ impl<'a> Code<'a> {
         while let Some(address) = ahead.pop() {
             let mut here = Some(address);
             while let Some(address) = here.filter(|address| seen.insert(*address)) {
-                let Some((step, next)) = self.step(address) else { break };
+                let Some((step, next)) = self.step(address) else { return false };
                 if seen.len() > MOST_INSTRUCTIONS || matches!(step, Step::Return | Step::Unknown) {
                     return false;
                 }
@@ -102,12 +102,12 @@ impl<'a> Code<'a> {
                         Step::Branch(_) => {}
                         _ => break,
                     },
-                    Some(Place::Here(function)) if is_call(step) => {
-                        if depth > 0 && self.always_calls_within(function, known, depth - 1) {
-                            break;
-                        }
+                    Some(Place::Here(function))
+                        if is_call(step) && depth > 0 && self.always_calls_within(function, known, depth - 1) =>
+                    {
+                        break;
                     }
-                    Some(Place::Here(target)) => ahead.push(target),
+                    Some(Place::Here(target)) if !is_call(step) => ahead.push(target),
                     Some(_) if !is_call(step) => return false,
                     _ => {}
                 }
