@@ -68,7 +68,8 @@ pub struct Binding {
 }
 
 /// `SITES`: where a probed instruction lies within the executable segment that holds it, in bytes. From the address at
-/// which the probe fires this gives the range of the object's code, wherever it is mapped.
+/// which the probe fires this gives the range of the object's code, wherever it is mapped. And what the function's
+/// arguments mean, for the programs that are not made for one behaviour.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Site {
@@ -76,7 +77,36 @@ pub struct Site {
     pub bytes_before: u64,
     /// From the probed instruction to the end of the segment.
     pub bytes_after: u64,
+    /// The argument that is the size, or [`NO_ARGUMENT`].
+    pub size: u8,
+    /// The argument by which the size is to be multiplied, or [`NO_ARGUMENT`].
+    pub factor: u8,
+    /// The argument that is a block, or that points to where the new one will be written, or [`NO_ARGUMENT`].
+    pub block: u8,
+    /// 1 if the call frees that block when it succeeds.
+    pub resizes: u8,
+    /// What the function returns, one of [`result`].
+    pub result: u8,
+    /// 1 if the function has no return probe, but probes at its `ret` instructions.
+    pub has_exits: u8,
+    /// Zero.
+    pub reserved: u16,
 }
+
+/// What a function returns.
+pub mod result {
+    /// The new block; null is a failure.
+    pub const POINTER: u8 = 0;
+    /// The new block; null is a failure, which frees the old block too.
+    pub const POINTER_OR_FREED: u8 = 1;
+    /// Zero, after the new block was written to where the argument points; anything else is a failure.
+    pub const WRITTEN: u8 = 2;
+    /// The size that the block has, which stays where it is; less than asked for is a failure.
+    pub const SIZE: u8 = 3;
+}
+
+/// In a [`Site`]: no argument means that.
+pub const NO_ARGUMENT: u8 = u8::MAX;
 
 /// `TRACKED`: a process whose `execve` and exit are of interest. Key: its pid (thread group id).
 #[repr(C)]
@@ -179,6 +209,8 @@ pub struct Call {
     pub argument: u64,
     /// When `realloc` was entered: a free at this time cannot remove what another thread is given afterwards.
     pub time: u64,
+    /// Where the function has no return probe, and keeps its return address: that. Zero otherwise.
+    pub return_address: u64,
     /// What the nursery held about `realloc`'s old pointer.
     pub old: NurseryEntry,
 }
@@ -331,13 +363,13 @@ pub struct ProbedThreadExitRecord {
 const _: () = {
     assert!(MAX_TARGETS <= 1 << 16);
     assert!(size_of::<Binding>() == 8);
-    assert!(size_of::<Site>() == 16);
+    assert!(size_of::<Site>() == 24);
     assert!(size_of::<Tracked>() == 8);
     assert!(size_of::<NurseryEntry>() == 32);
     assert!(size_of::<StackTotals>() == 8);
     assert!(size_of::<ImageTotals>() == 88);
-    assert!(size_of::<Call>() == 96);
-    assert!(size_of::<InFlight>() == 8 + MAX_CALLS * 96);
+    assert!(size_of::<Call>() == 104);
+    assert!(size_of::<InFlight>() == 8 + MAX_CALLS * 104);
     assert!(size_of::<Header>() == 16);
     assert!(size_of::<FreeRecord>() == 24);
     assert!(size_of::<AllocationRecord>() == 40);

@@ -7,6 +7,56 @@ use aya_ebpf::{
 };
 use memprof_common::Cookie;
 
+/// What a program knows of a function that returns: from its return probe, or at its `ret` instruction.
+pub trait Returning: EbpfContext {
+    /// The caller's registers, once the function has returned.
+    fn caller(&self) -> Registers;
+
+    /// What the function returns.
+    fn value(&self) -> u64;
+}
+
+/// The registers that unwinding begins with.
+#[derive(Clone, Copy)]
+pub struct Registers {
+    /// The instruction pointer.
+    pub ip: u64,
+    /// The stack pointer.
+    pub sp: u64,
+    /// The frame pointer, whatever it is used for.
+    pub bp: u64,
+}
+
+impl Returning for RetProbeContext {
+    #[inline(always)]
+    fn caller(&self) -> Registers {
+        // SAFETY: the kernel passes valid registers.
+        let registers = unsafe { &*self.regs };
+        Registers { ip: registers.rip, sp: registers.rsp, bp: registers.rbp }
+    }
+
+    #[inline(always)]
+    fn value(&self) -> u64 {
+        self.ret()
+    }
+}
+
+/// A probe at a `ret` instruction: all registers but the stack pointer are as the caller will find them.
+impl Returning for ProbeContext {
+    #[inline(always)]
+    fn caller(&self) -> Registers {
+        // SAFETY: the kernel passes valid registers.
+        let registers = unsafe { &*self.regs };
+        Registers { ip: return_address(registers.rsp), sp: registers.rsp.wrapping_add(8), bp: registers.rbp }
+    }
+
+    #[inline(always)]
+    fn value(&self) -> u64 {
+        // SAFETY: the kernel passes valid registers.
+        unsafe { (*self.regs).rax }
+    }
+}
+
 /// The cookie that the probe was attached with.
 #[inline(always)]
 pub fn cookie(ctx: &impl EbpfContext) -> Cookie {
@@ -14,7 +64,7 @@ pub fn cookie(ctx: &impl EbpfContext) -> Cookie {
     Cookie(unsafe { bpf_get_attach_cookie(ctx.as_ptr()) })
 }
 
-/// The stack pointer at the function's entry, where it points to the return address.
+/// The stack pointer at the function's entry, or at its `ret`, where it points to the return address.
 #[inline(always)]
 pub fn stack_pointer_at_entry(ctx: &ProbeContext) -> u64 {
     // SAFETY: the kernel passes valid registers.
@@ -26,6 +76,37 @@ pub fn stack_pointer_at_entry(ctx: &ProbeContext) -> u64 {
 pub fn stack_pointer_at_entry_from_return(ctx: &RetProbeContext) -> u64 {
     // SAFETY: the kernel passes valid registers.
     unsafe { (*ctx.regs).rsp.wrapping_sub(8) }
+}
+
+/// The argument of that index, zero if there is none. All are read, and then one is taken: the verifier wants constant offsets.
+#[inline(always)]
+pub fn argument_at(ctx: &ProbeContext, index: u8) -> u64 {
+    let read = |register: *const u64| {
+        // SAFETY: callers pass a field of the registers, which the kernel passes.
+        unsafe { core::ptr::read_volatile(register) }
+    };
+    let registers = ctx.regs;
+    // SAFETY: the addresses of fields, not yet read.
+    let [r0, r1, r2, r3, r4, r5] = unsafe {
+        [
+            &raw const (*registers).rdi,
+            &raw const (*registers).rsi,
+            &raw const (*registers).rdx,
+            &raw const (*registers).rcx,
+            &raw const (*registers).r8,
+            &raw const (*registers).r9,
+        ]
+    }
+    .map(read);
+    match index {
+        0 => r0,
+        1 => r1,
+        2 => r2,
+        3 => r3,
+        4 => r4,
+        5 => r5,
+        _ => 0,
+    }
 }
 
 /// The address of the probed instruction.

@@ -3,20 +3,17 @@
 
 use core::mem::offset_of;
 
-use aya_ebpf::{
-    helpers::{bpf_get_smp_processor_id, bpf_ktime_get_ns, generated::bpf_probe_read_user},
-    programs::RetProbeContext,
-};
+use aya_ebpf::helpers::{bpf_get_smp_processor_id, bpf_ktime_get_ns, generated::bpf_probe_read_user};
 use memprof_common::{Call, Header, ImageTotals, STACK_COPY_BYTES, StackCopyRecord, UNKNOWN_STACK, kind};
 
-use crate::{maps::COPIES, records, return_probes::restore_return_addresses, stack::mix, totals};
+use crate::{arch::Returning, maps::COPIES, records, return_probes::restore_return_addresses, stack::mix, totals};
 
 const PAGE: u64 = 4096;
 
 /// Sends a copy of the stack that `call` returns to, and returns the name that it is given. `slot` is one of the scratch that
 /// the caller has claimed.
 #[inline(always)]
-pub fn keep(ctx: &RetProbeContext, slot: u32, call: &Call) -> u64 {
+pub fn keep(ctx: &impl Returning, slot: u32, call: &Call) -> u64 {
     let Some(record) = COPIES.get_ptr_mut(slot) else { return UNKNOWN_STACK };
     // SAFETY: the element is this CPU's, and the slot's owner alone uses it. The reference ends here, since
     // `restore_return_addresses` finds the record by itself.
@@ -36,16 +33,17 @@ pub fn keep(ctx: &RetProbeContext, slot: u32, call: &Call) -> u64 {
 
 /// Returns the number of bytes copied.
 #[inline(always)]
-fn fill(ctx: &RetProbeContext, record: &mut StackCopyRecord, slot: u32, call: &Call) -> u64 {
-    // SAFETY: the helpers have no preconditions; the registers are the kernel's.
-    let (time, cpu, registers) = unsafe { (bpf_ktime_get_ns(), bpf_get_smp_processor_id(), &*ctx.regs) };
+fn fill(ctx: &impl Returning, record: &mut StackCopyRecord, slot: u32, call: &Call) -> u64 {
+    // SAFETY: the helpers have no preconditions.
+    let (time, cpu) = unsafe { (bpf_ktime_get_ns(), bpf_get_smp_processor_id()) };
+    let caller = ctx.caller();
     record.header = Header { kind: kind::STACK_COPY, image: call.image, time };
     record.stack = mix(time ^ u64::from(cpu) << 48 ^ u64::from(slot) << 60) | 1;
-    record.ip = registers.rip;
-    record.sp = registers.rsp;
-    record.bp = registers.rbp;
+    record.ip = caller.ip;
+    record.sp = caller.sp;
+    record.bp = caller.bp;
     record.size = call.size;
-    record.bytes = copy(record, registers.rsp);
+    record.bytes = copy(record, caller.sp);
     record.bytes
 }
 

@@ -43,13 +43,21 @@ pub struct Entered {
     pub argument: u64,
     /// Whether `argument` is a block that the call frees if it succeeds.
     pub resizes: bool,
+    /// The return address, if it stays where it is; else zero.
+    pub return_address: u64,
 }
 
 impl Entered {
     /// A call that only allocates.
     #[inline(always)]
     pub fn of_size(size: u64) -> Self {
-        Self { size, argument: 0, resizes: false }
+        Self { size, argument: 0, resizes: false, return_address: 0 }
+    }
+
+    /// A call that frees the block `argument` if it succeeds.
+    #[inline(always)]
+    pub fn of_resizing(size: u64, argument: u64) -> Self {
+        Self { size, argument, resizes: true, return_address: 0 }
     }
 }
 
@@ -87,6 +95,7 @@ pub fn enter(ctx: &ProbeContext, entered: Entered) {
     call.nested = 0;
     call.size = entered.size;
     call.argument = entered.argument;
+    call.return_address = entered.return_address;
     if entered.resizes {
         let old = Block { target: cookie.target(), image, address: entered.argument };
         call.old_is_taken = nursery::take(old, &mut call.old) as u32;
@@ -103,8 +112,21 @@ pub fn leave(ctx: &RetProbeContext) -> Option<&'static Call> {
     if measure::EMPTY {
         return None;
     }
-    let cookie = arch::cookie(ctx).0;
-    let stack_pointer = arch::stack_pointer_at_entry_from_return(ctx);
+    close(arch::stack_pointer_at_entry_from_return(ctx), |call| call.cookie == arch::cookie(ctx).0)
+}
+
+/// Closes the call that is about to return by a `ret` instruction, if it is one that was opened without a return probe. The
+/// instruction may be that of a function to which the one that was entered has jumped.
+#[inline(always)]
+pub fn leave_by_exit(ctx: &ProbeContext) -> Option<&'static Call> {
+    if measure::EMPTY {
+        return None;
+    }
+    close(arch::stack_pointer_at_entry(ctx), |call| call.return_address != 0)
+}
+
+#[inline(always)]
+fn close(stack_pointer: u64, is_ours: impl Fn(&Call) -> bool) -> Option<&'static Call> {
     let thread = thread_at(Slot::find(bpf_get_current_pid_tgid())?)?;
     for _ in 0..MAX_CALLS {
         let call: *const Call = innermost(thread)?;
@@ -115,7 +137,7 @@ pub fn leave(ctx: &RetProbeContext) -> Option<&'static Call> {
         }
         if call.stack_pointer == stack_pointer {
             // Another cookie: the return of a function that took over the open call's frame, or of another target's probe.
-            if call.cookie != cookie {
+            if !is_ours(call) {
                 return None;
             }
             thread.depth -= 1;
@@ -224,10 +246,12 @@ fn is_nested(thread: &mut InFlight, stack_pointer: u64) -> bool {
     is_nested
 }
 
-/// Whether the return address in the call's frame is still the kernel's trampoline.
+/// Whether the return address in the call's frame is still what it was: the kernel's trampoline, unless the function has no
+/// return probe.
 #[inline(always)]
 fn has_return_address(call: &Call) -> bool {
-    arch::may_be_trampoline(arch::return_address(call.stack_pointer))
+    let word = arch::return_address(call.stack_pointer);
+    if call.return_address != 0 { word == call.return_address } else { arch::may_be_trampoline(word) }
 }
 
 #[inline(always)]

@@ -28,13 +28,15 @@ mod unwind;
 
 use core::mem::offset_of;
 
+use arch::Returning;
 use aya_ebpf::{
     helpers::bpf_probe_read_user,
     macros::{raw_tracepoint, uprobe, uretprobe},
     programs::{ProbeContext, RawTracePointContext, RetProbeContext},
 };
 use in_flight::Entered;
-use memprof_common::ImageTotals;
+use maps::SITES;
+use memprof_common::{Call, ImageTotals, NO_ARGUMENT, Site, result};
 use nursery::Block;
 
 /// The size of a product that overflows to zero: a call that fails is not to be taken for one that asks for nothing.
@@ -61,27 +63,19 @@ pub fn enter_product0(ctx: ProbeContext) -> u32 {
     0
 }
 
-/// `posix_memalign(&pointer, alignment, size)`
-#[uprobe]
-pub fn enter_written(ctx: ProbeContext) -> u32 {
-    let entered = Entered { size: argument(&ctx, 2), argument: argument(&ctx, 0), resizes: false };
-    in_flight::enter(&ctx, entered);
-    0
-}
-
 /// `realloc(pointer, size)`
 #[uprobe]
 pub fn enter_resize(ctx: ProbeContext) -> u32 {
-    let entered = Entered { size: argument(&ctx, 1), argument: argument(&ctx, 0), resizes: true };
-    in_flight::enter(&ctx, entered);
+    in_flight::enter(&ctx, Entered::of_resizing(argument(&ctx, 1), argument(&ctx, 0)));
     0
 }
 
-/// `reallocarray(pointer, count, size)`
+/// Whatever the site says: functions that are rare, whose arguments are elsewhere, or that have no return probe
 #[uprobe]
-pub fn enter_resize_product(ctx: ProbeContext) -> u32 {
-    let size = product(argument(&ctx, 1), argument(&ctx, 2));
-    in_flight::enter(&ctx, Entered { size, argument: argument(&ctx, 0), resizes: true });
+pub fn enter_described(ctx: ProbeContext) -> u32 {
+    if let Some(site) = SITES.get(arch::cookie(&ctx).site()) {
+        in_flight::enter(&ctx, described(&ctx, site));
+    }
     0
 }
 
@@ -94,32 +88,36 @@ pub fn return_pointer(ctx: RetProbeContext) -> u32 {
     0
 }
 
-/// The new pointer was written to where the argument points, if the return value is zero.
-#[uretprobe]
-pub fn return_written(ctx: RetProbeContext) -> u32 {
-    if let Some(call) = in_flight::leave(&ctx)
-        && ctx.ret::<u64>() as u32 == 0
-    {
-        // SAFETY: the helper checks the address, which is the target's.
-        match unsafe { bpf_probe_read_user(call.argument as *const u64) } {
-            Ok(address) => nursery::allocated(&ctx, call, address),
-            Err(_) => totals::count(call.image, offset_of!(ImageTotals, missed_returns)),
-        }
-    }
-    0
-}
-
 /// A block was resized: on success the old one is free, even where the new one has its address; on failure it lives.
 #[uretprobe]
 pub fn return_resized(ctx: RetProbeContext) -> u32 {
     if let Some(call) = in_flight::leave(&ctx) {
-        let new = ctx.ret::<u64>();
-        // glibc's `realloc(p, 0)` frees and returns null; elsewhere null is a failure that leaves the old block alone.
-        let old_is_free = new != 0 || call.size == 0;
-        if call.argument != 0 {
+        resized_or_allocated(&ctx, call);
+    }
+    0
+}
+
+/// A function without a return probe is about to return, or something else is that shares its last instructions with it: the
+/// new pointer is the return value.
+#[uprobe]
+pub fn exit_pointer(ctx: ProbeContext) -> u32 {
+    if let Some(call) = in_flight::leave_by_exit(&ctx) {
+        resized_or_allocated(&ctx, call);
+    }
+    0
+}
+
+/// Whatever the site says of the result.
+#[uretprobe]
+pub fn return_described(ctx: RetProbeContext) -> u32 {
+    if let Some(site) = SITES.get(arch::cookie(&ctx).site())
+        && let Some(call) = in_flight::leave(&ctx)
+        && let Ok((address, old_is_free)) = outcome(&ctx, call, site.result)
+    {
+        if site.resizes != 0 && call.argument != 0 {
             nursery::resized(call, old_is_free);
         }
-        nursery::allocated(&ctx, call, new);
+        nursery::allocated(&ctx, call, address);
     }
     0
 }
@@ -127,13 +125,15 @@ pub fn return_resized(ctx: RetProbeContext) -> u32 {
 /// `free(pointer)` and its kin
 #[uprobe]
 pub fn free(ctx: ProbeContext) -> u32 {
-    let address = argument(&ctx, 0);
-    if measure::EMPTY || address == 0 {
-        return 0;
-    }
-    let cookie = arch::cookie(&ctx);
-    if let Some(image) = maps::image_of(cookie) {
-        nursery::freed(Block { target: cookie.target(), image, address });
+    freed(&ctx, argument(&ctx, 0));
+    0
+}
+
+/// A function that frees another argument than its first
+#[uprobe]
+pub fn free_described(ctx: ProbeContext) -> u32 {
+    if let Some(site) = SITES.get(arch::cookie(&ctx).site()) {
+        freed(&ctx, arch::argument_at(&ctx, site.block));
     }
     0
 }
@@ -157,6 +157,56 @@ pub fn thread_exit(ctx: RawTracePointContext) -> i32 {
 pub fn mappings_change(ctx: RawTracePointContext) -> i32 {
     mapping_changes::stored(&ctx);
     0
+}
+
+#[inline(always)]
+fn freed(ctx: &ProbeContext, address: u64) {
+    if measure::EMPTY || address == 0 {
+        return;
+    }
+    let cookie = arch::cookie(ctx);
+    if let Some(image) = maps::image_of(cookie) {
+        nursery::freed(Block { target: cookie.target(), image, address });
+    }
+}
+
+#[inline(always)]
+fn resized_or_allocated(ctx: &impl Returning, call: &Call) {
+    let new = ctx.value();
+    // glibc's `realloc(p, 0)` frees and returns null; elsewhere null is a failure that leaves the old block alone.
+    let old_is_free = new != 0 || call.size == 0;
+    if call.argument != 0 {
+        nursery::resized(call, old_is_free);
+    }
+    nursery::allocated(ctx, call, new);
+}
+
+/// The address of the new block, null if there is none, and whether the old one is free. An error is counted.
+#[inline(always)]
+fn outcome(ctx: &RetProbeContext, call: &Call, kind: u8) -> Result<(u64, bool), ()> {
+    let value = ctx.value();
+    match kind {
+        result::WRITTEN if value as u32 != 0 => Ok((0, false)),
+        result::WRITTEN => {
+            // SAFETY: the helper checks the address, which is the target's.
+            let written = unsafe { bpf_probe_read_user(call.argument as *const u64) };
+            let address = written.map_err(|_| totals::count(call.image, offset_of!(ImageTotals, missed_returns)))?;
+            Ok((address, false))
+        }
+        result::SIZE if value >= call.size => Ok((call.argument, true)),
+        result::SIZE => Ok((0, false)),
+        result::POINTER_OR_FREED => Ok((value, true)),
+        _ => Ok((value, value != 0 || call.size == 0)),
+    }
+}
+
+#[inline(always)]
+fn described(ctx: &ProbeContext, site: &Site) -> Entered {
+    let of = |index: u8| arch::argument_at(ctx, index);
+    let size = if site.factor == NO_ARGUMENT { of(site.size) } else { product(of(site.size), of(site.factor)) };
+    let keeps_return_address = site.has_exits != 0;
+    let return_address = if keeps_return_address { arch::return_address(arch::stack_pointer_at_entry(ctx)) } else { 0 };
+    Entered { size, argument: of(site.block), resizes: site.resizes != 0, return_address }
 }
 
 #[inline(always)]

@@ -1,9 +1,7 @@
 //! Variants of the programs, built only to measure against (`cargo xtask bench`): what a part costs is the difference to the
 //! programs without it. Without these features, nothing of this is in the object.
 
-use aya_ebpf::{
-    EbpfContext as _, bindings::BPF_F_USER_STACK, helpers::generated::bpf_get_stack, programs::RetProbeContext,
-};
+use aya_ebpf::{EbpfContext, bindings::BPF_F_USER_STACK, helpers::generated::bpf_get_stack};
 use memprof_common::MAX_FRAMES;
 
 use crate::{
@@ -25,7 +23,7 @@ pub const ANY_STACK: u64 = 1;
 
 /// Leaves in scratch slot `slot` what [`crate::unwind::unwind`] does, as the kernel's own walk finds it.
 #[inline(always)]
-pub fn kernel_walk(ctx: &RetProbeContext, slot: u32) -> u32 {
+pub fn kernel_walk(ctx: &impl EbpfContext, slot: u32) -> u32 {
     let Some(walk) = walk_in(slot) else { return 0 };
     // SAFETY: the element has room for that many; the context is the program's own.
     let bytes = unsafe {

@@ -5,7 +5,7 @@
 
 use core::mem::offset_of;
 
-use aya_ebpf::{helpers::bpf_ktime_get_ns, programs::RetProbeContext};
+use aya_ebpf::helpers::bpf_ktime_get_ns;
 use memprof_common::{
     AllocationRecord, Call, Cookie, Header, ImageTotals, NurseryEntry,
     buckets::{ADDRESS_END, block_key, table},
@@ -13,6 +13,7 @@ use memprof_common::{
 };
 
 use crate::{
+    arch::Returning,
     buckets,
     maps::{NURSERY, PRESSURE, Pressure},
     records, sampling, stack, totals,
@@ -26,7 +27,7 @@ static NURSERY_MARK: u64 = 1 << 16;
 
 /// A block was allocated; a null address is a failure, which is no allocation.
 #[inline(always)]
-pub fn allocated(ctx: &RetProbeContext, call: &Call, address: u64) {
+pub fn allocated(ctx: &impl Returning, call: &Call, address: u64) {
     if address == 0 {
         return;
     }
@@ -126,7 +127,7 @@ pub fn resized(call: &Call, old_is_free: bool) {
 }
 
 /// Puts a block in.
-#[inline(always)]
+#[inline(never)]
 fn put(block: Block, entry: NurseryEntry) {
     if !block.has_key() {
         return spill(block, &entry);
@@ -147,7 +148,7 @@ fn put(block: Block, entry: NurseryEntry) {
 }
 
 /// Userspace is told at once of a block for which there is no place. Not while sampling: then it takes the nursery for all that lives.
-#[inline(always)]
+#[inline(never)]
 fn spill(block: Block, entry: &NurseryEntry) {
     let header = Header { kind: kind::ALLOCATION, image: block.image, time: entry.time };
     let record = AllocationRecord { header, address: block.address, size: entry.size, stack: entry.stack };

@@ -7,7 +7,7 @@ use core::{
     mem::offset_of,
 };
 
-use aya_ebpf::{helpers::bpf_ktime_get_ns, programs::RetProbeContext};
+use aya_ebpf::helpers::bpf_ktime_get_ns;
 use aya_log_ebpf::debug;
 use memprof_common::{
     Call, Cookie, Header, ImageTotals, MAX_FRAMES, StackFrame, StackTotals, UNKNOWN_STACK,
@@ -17,6 +17,7 @@ use memprof_common::{
 };
 
 use crate::{
+    arch::Returning,
     buckets, copy,
     maps::{SCRATCH, SCRATCH_SLOTS, SPACES, STACKS, Scratch, Walk},
     measure, records, sampling, totals, unwind,
@@ -26,8 +27,8 @@ type Slot = buckets::Slot<{ table::STACKS }>;
 
 /// Captures the stack that `call` returns to, counts the allocation there, and returns the stack's name, or
 /// [`UNKNOWN_STACK`], which is counted by its cause.
-#[inline(always)]
-pub fn capture(ctx: &RetProbeContext, call: &Call) -> u64 {
+#[inline(never)]
+pub fn capture(ctx: &impl Returning, call: &Call) -> u64 {
     if measure::NO_STACK {
         return measure::ANY_STACK;
     }
@@ -49,7 +50,7 @@ struct Claimed {
 }
 
 #[inline(always)]
-fn capture_into(ctx: &RetProbeContext, claimed: Claimed, call: &Call) -> u64 {
+fn capture_into(ctx: &impl Returning, claimed: Claimed, call: &Call) -> u64 {
     let is_known = start(ctx, claimed, call);
     if is_known && walk(ctx, claimed.slot) == 0 {
         totals::count(call.image, offset_of!(ImageTotals, stacks_unreadable));
@@ -72,7 +73,7 @@ fn capture_into(ctx: &RetProbeContext, claimed: Claimed, call: &Call) -> u64 {
 
 /// Leaves the frames in scratch, and returns their number.
 #[inline(always)]
-fn walk(ctx: &RetProbeContext, slot: u32) -> u32 {
+fn walk(ctx: &impl Returning, slot: u32) -> u32 {
     if measure::KERNEL_WALK { measure::kernel_walk(ctx, slot) } else { unwind::unwind(slot) }
 }
 
@@ -80,12 +81,13 @@ fn walk(ctx: &RetProbeContext, slot: u32) -> u32 {
 /// part of the stack's name: equal addresses that mean other code are another stack. `false` if what is known of its code may
 /// be void.
 #[inline(always)]
-fn start(ctx: &RetProbeContext, claimed: Claimed, call: &Call) -> bool {
-    // SAFETY: the kernel passes valid registers, and nobody else uses the walk yet.
-    let (registers, walk) = unsafe { (&*ctx.regs, &mut (*claimed.scratch).walk) };
-    walk.ip = registers.rip;
-    walk.sp = registers.rsp;
-    walk.bp = registers.rbp;
+fn start(ctx: &impl Returning, claimed: Claimed, call: &Call) -> bool {
+    let caller = ctx.caller();
+    // SAFETY: nobody else uses the walk yet.
+    let walk = unsafe { &mut (*claimed.scratch).walk };
+    walk.ip = caller.ip;
+    walk.sp = caller.sp;
+    walk.bp = caller.bp;
     walk.target = Cookie(call.cookie).target();
     walk.ended = ended::COMPLETE;
     walk.window_start = NO_WINDOW;

@@ -6,8 +6,8 @@ use bytesize::ByteSize;
 use clap::{ArgAction, Args, Parser, Subcommand, error::ErrorKind};
 
 use crate::{
-    model::{Sampling, Selection, Sort},
-    session::{self, Format, Options, Sizes, Unwind, Whom, doctor},
+    model::{AllocatorFunction, Sampling, Selection, Sort},
+    session::{self, Format, Functions, Options, Sizes, Unwind, Whom, doctor, parse_function},
 };
 
 const EXAMPLES: &str = "\
@@ -40,7 +40,18 @@ enum Command {
         /// Process to examine
         #[arg(short, long, value_name = "PID")]
         pid: Vec<u32>,
+        #[command(flatten)]
+        functions: OwnFunctions,
     },
+}
+
+/// Functions that memprof does not know.
+#[derive(Args, Debug)]
+struct OwnFunctions {
+    /// A function of the program's own that allocates or frees, and the one of C that it is like: pool_alloc:malloc;
+    /// pool_alloc:malloc+1 if one other argument comes first. Can be given several times
+    #[arg(long = "function", value_name = "NAME:KIND", value_parser = parse_function)]
+    own: Vec<AllocatorFunction>,
 }
 
 #[derive(Args, Debug)]
@@ -96,6 +107,9 @@ struct Record {
     sample: Option<ByteSize>,
 
     #[command(flatten)]
+    functions: OwnFunctions,
+
+    #[command(flatten)]
     tables: Tables,
 }
 
@@ -137,8 +151,9 @@ impl Cli {
     /// One line each.
     pub fn run(self) -> anyhow::Result<ExitCode> {
         match &self.subcommand {
-            Some(Command::Doctor { pid }) => {
-                let is_well = doctor::examine(pid, &mut io::stdout().lock())?;
+            Some(Command::Doctor { pid, functions }) => {
+                let functions = Functions::with(functions.own.iter().copied());
+                let is_well = doctor::examine(pid, &functions, &mut io::stdout().lock())?;
                 Ok(if is_well { ExitCode::SUCCESS } else { ExitCode::FAILURE })
             }
             None => {
@@ -170,6 +185,7 @@ impl Record {
             selection,
             format: self.format,
             output: self.output,
+            functions: Functions::with(self.functions.own),
             unwind: self.unwind,
             sampling: self.sample.map_or(Sampling::default(), |rate| Sampling::by_bytes(rate.as_u64())),
             sizes: self.tables.sizes(),

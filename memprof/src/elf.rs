@@ -13,10 +13,10 @@ use std::{
 };
 
 use object::{
-    Endianness, Object as _, ObjectSection as _, SectionIndex, elf,
+    Endianness, Object as _, ObjectSection as _, RelocationFlags, RelocationTarget, SectionIndex, elf,
     read::{
         ReadCache, ReadCacheOps,
-        elf::{ElfFile64, ProgramHeader as _, SectionHeader as _, Sym as _, SymbolTable},
+        elf::{ElfFile64, FileHeader as _, ProgramHeader as _, SectionHeader as _, Sym as _, SymbolTable},
     },
 };
 
@@ -95,6 +95,8 @@ pub struct Function {
     pub size: u64,
     /// Whether the symbol is an indirect function (`STT_GNU_IFUNC`): then the address is that of its resolver.
     pub indirect: bool,
+    /// Whether only its own object can mean it by this name.
+    pub local: bool,
 }
 
 /// A `.gnu_debuglink`: the name of the file that holds the debug information.
@@ -135,6 +137,26 @@ pub fn interpreter(file: &File) -> Result<Option<PathBuf>, ElfError> {
     })
 }
 
+/// Whether the file is a program, and no library: it has fixed addresses, asks for a loader, or says that it is a static PIE.
+///
+/// # Errors
+/// Where the file cannot be read as an ELF file.
+pub fn is_executable(file: &File) -> Result<bool, ElfError> {
+    with_elf(file, |elf| {
+        let endian = elf.endian();
+        let headers = elf.elf_program_headers();
+        let has_loader = headers.iter().any(|header| header.p_type(endian) == elf::PT_INTERP);
+        let mut is_pie = false;
+        for header in headers {
+            let entries = header.dynamic(endian, elf.data())?.unwrap_or_default();
+            is_pie |= entries.iter().any(|entry| {
+                entry.d_tag.get(endian) == elf::DT_FLAGS_1 && entry.d_val.get(endian) & elf::DF_1_PIE.0 != 0
+            });
+        }
+        Ok(has_loader || is_pie || elf.elf_header().e_type(endian) == elf::ET_EXEC)
+    })
+}
+
 /// The loadable segments, those without bytes in the file left out.
 ///
 /// # Errors
@@ -159,19 +181,99 @@ pub fn segments(file: &File) -> Result<Vec<Segment>, ElfError> {
 /// The functions among `names` that the object defines, from both of its symbol tables, each once.
 ///
 /// What it merely imports is not defined by it, even where a non-PIE executable gives the import the address of its PLT
-/// stub. Symbols of local binding are left out too: `static void free(…)` is somebody's own function. Not so where the
+/// stub. Symbols of local binding are said to be so: `static void free(…)` is somebody's own function. Not so where the
 /// same code is also called `__libc_free`: in a static PIE the linker makes glibc's hidden symbols, such as `malloc`, local.
 ///
 /// # Errors
 /// Where the file cannot be read as an ELF file.
 pub fn defined_functions(file: &File, names: &[&str]) -> Result<Vec<Function>, ElfError> {
+    let mut wanted = names.to_vec();
+    wanted.sort_unstable();
     with_elf(file, |elf| {
         let mut functions = Vec::new();
         for table in [elf.elf_dynamic_symbol_table(), elf.elf_symbol_table()] {
-            add_functions(elf, table, names, &mut functions)?;
+            add_functions(elf, table, &wanted, &mut functions)?;
         }
         Ok(functions)
     })
+}
+
+/// A word of memory into which the dynamic loader writes the address of a function.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Slot {
+    /// Its address in the object.
+    pub address: u64,
+    /// The function's symbol.
+    pub name: String,
+    /// The function's address, if the object defines it.
+    pub function: Option<u64>,
+}
+
+/// The words through which the object calls functions by name: those of `JUMP_SLOT` and `GLOB_DAT` relocations.
+///
+/// # Errors
+/// Where the file cannot be read as an ELF file.
+pub fn slots(file: &File) -> Result<Vec<Slot>, ElfError> {
+    let of_function = [elf::R_X86_64_JUMP_SLOT, elf::R_X86_64_GLOB_DAT];
+    with_elf(file, |elf| {
+        let Some(relocations) = elf.dynamic_relocations() else { return Ok(Vec::new()) };
+        let table = elf.elf_dynamic_symbol_table();
+        let names = symbol_names(elf, table)?;
+        let slots = relocations.filter_map(|(address, relocation)| {
+            let RelocationFlags::Elf { r_type } = relocation.flags() else { return None };
+            let RelocationTarget::Symbol(index) = relocation.target() else { return None };
+            let symbol = of_function.contains(&r_type).then(|| table.symbol(index).ok())??;
+            let name = String::from_utf8_lossy(name_at(names, symbol.st_name(elf.endian()))?).into_owned();
+            let is_here = !symbol.is_undefined(elf.endian()) && symbol.st_type() == elf::STT_FUNC;
+            Some(Slot { address, name, function: is_here.then(|| symbol.st_value(elf.endian())) })
+        });
+        Ok(slots.collect())
+    })
+}
+
+/// Where functions begin, by the sorted table behind `PT_GNU_EH_FRAME` (LSB, Core, section 10.6.2): addresses in ascending order.
+/// Where there is no such table, as in static executables, or it is not as all linkers write it, by the symbols; none if these are
+/// missing too.
+///
+/// # Errors
+/// Where the file cannot be read as an ELF file.
+pub fn function_starts(file: &File) -> Result<Vec<u64>, ElfError> {
+    with_elf(file, |elf| {
+        let endian = elf.endian();
+        let headers = elf.elf_program_headers();
+        let mut starts = Vec::new();
+        if let Some(header) = headers.iter().find(|header| header.p_type(endian) == elf::PT_GNU_EH_FRAME) {
+            let offset = header.p_offset(endian);
+            let end = offset.saturating_add(header.p_filesz(endian));
+            let bytes = read_bounded(file, &(offset..end), MOST_EH_FRAME_BYTES)?;
+            starts = starts_in(&bytes, header.p_vaddr(endian));
+        }
+        if starts.is_empty() {
+            let symbols = elf.elf_symbol_table().iter();
+            let functions = symbols.filter(|symbol| symbol.st_type() == elf::STT_FUNC && !symbol.is_undefined(endian));
+            starts = functions.map(|symbol| symbol.st_value(endian)).collect();
+            starts.sort_unstable();
+        }
+        Ok(starts)
+    })
+}
+
+/// The first column of the table in an `.eh_frame_hdr` that is mapped at `address`.
+fn starts_in(header: &[u8], address: u64) -> Vec<u64> {
+    /// Four signed bytes relative to the pc; four unsigned ones; four signed ones relative to the header.
+    const ENCODINGS: [u8; 3] = [0x1b, 0x03, 0x3b];
+    let Some((&[version, encodings @ .., _, _, _, _, c0, c1, c2, c3], table)) = header.split_first_chunk::<12>() else {
+        return Vec::new();
+    };
+    if version != 1 || encodings != ENCODINGS {
+        return Vec::new();
+    }
+    let count = u32::from_le_bytes([c0, c1, c2, c3]) as usize;
+    let start = |row: &[u8; 8]| {
+        let distance = i32::from_le_bytes([row[0], row[1], row[2], row[3]]);
+        address.wrapping_add_signed(distance.into())
+    };
+    table.as_chunks::<8>().0.iter().take(count).map(start).collect()
 }
 
 /// The addresses among `ranges` at which a symbol of any name, kind and binding begins, in whatever order. (Of symbols of
@@ -426,24 +528,24 @@ fn add_functions<'data>(
         };
         let Some(name) = find_name(name, wanted) else { continue };
         let (address, size) = (symbol.st_value(endian), symbol.st_size(endian));
-        let function = Function { name: name.to_owned(), address, size, indirect };
+        let function = Function { name: name.to_owned(), address, size, indirect, local: false };
         if !list.contains(&function) {
             list.push(function);
         }
     }
-    let glibcs_own = local.into_iter().filter(|function| of_libc.contains(function));
-    for function in glibcs_own {
+    for function in local {
+        let local = !of_libc.contains(&function);
         if !functions.contains(&function) {
-            functions.push(function);
+            functions.push(Function { local, ..function });
         }
     }
     Ok(())
 }
 
-/// Which of `wanted` a symbol is, its version (`@GLIBC_2.2.5`, `@@GLIBC_2.2.5`) left aside.
+/// Which of `wanted`, which are sorted, a symbol is, its version (`@GLIBC_2.2.5`, `@@GLIBC_2.2.5`) left aside.
 fn find_name<'a>(symbol: &[u8], wanted: &[&'a str]) -> Option<&'a str> {
     let name = symbol.split(|byte| *byte == b'@').next()?;
-    wanted.iter().find(|wanted| wanted.as_bytes() == name).copied()
+    wanted.binary_search_by(|wanted| wanted.as_bytes().cmp(name)).ok().map(|index| wanted[index])
 }
 
 /// All names of a symbol table, read at once: one read for each symbol would take seconds on a large program.

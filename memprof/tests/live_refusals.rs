@@ -175,7 +175,7 @@ fn a_static_target_is_refused_with_what_was_searched() {
     wait_until("it runs", || command_of(target.pid()).as_deref() == Some("program"));
     let path = fs::canonicalize(program.path()).unwrap();
     let expected = format!(
-        "no allocator function found in process {} (program); searched: {} (none)",
+        "no allocator function found in process {} (program); searched: {} (none: it is statically linked and stripped: its allocator's functions have no names)",
         target.pid(),
         path.display()
     );

@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, fs, path::Path, sync::Arc};
 use common::{Running, Seen, real, run, write};
 use memprof::{
     model::{AttachPlan, ObjectKind, Timestamp},
-    plan::plan,
+    plan::{Functions, plan},
     target::{
         AddressSpace, ObjectTable, Process, TargetError,
         launch::{Surroundings, objects_of},
@@ -28,7 +28,7 @@ fn launched(program: &Path) -> (ObjectTable, AttachPlan) {
     let mut table = ObjectTable::new();
     let ids = objects_of(program, &Surroundings::own().unwrap(), &mut table).unwrap();
     let objects: Vec<_> = ids.iter().map(|id| Arc::clone(table.get(*id).unwrap())).collect();
-    (table, plan(&objects))
+    (table, plan(&objects, &Functions::default()))
 }
 
 /// Functions of libc by name, as `nm` has them. The offsets of its code equal its addresses.
@@ -131,7 +131,7 @@ fn indirect_functions_and_old_loaders_are_left_out_with_the_reason() {
     let mut table = ObjectTable::new();
     let surroundings = Surroundings { directory: directory.path().into(), ..Surroundings::own().unwrap() };
     objects_of(Path::new("./a"), &surroundings, &mut table).unwrap();
-    let shown = plan(table.iter()).to_string();
+    let shown = plan(table.iter(), &Functions::default()).to_string();
     assert!(shown.contains("i.so: left out: malloc is an indirect function"), "{shown}");
     assert!(shown.contains("l.so: left out: the dynamic loader's own allocator"), "{shown}");
 }

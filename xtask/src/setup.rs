@@ -54,7 +54,9 @@ const FOR_TESTS: &[Package] = &[
     // Allocators.
     package("libjemalloc2", "/usr/lib/x86_64-linux-gnu/libjemalloc.so.2"),
     package("libmimalloc2.0", "/usr/lib/x86_64-linux-gnu/libmimalloc.so.2"),
+    package("libtcmalloc-minimal4", "/usr/lib/x86_64-linux-gnu/libtcmalloc_minimal.so.4"),
     package("musl", "/lib/ld-musl-x86_64.so.1"),
+    package("musl-tools", "musl-gcc"),
     // Headers, as a tree to walk.
     package("linux-libc-dev", "/usr/include/linux"),
 ];

@@ -10,24 +10,27 @@ use aya::{
         uprobe::{UProbeAttachLocation, UProbeAttachPoint, UProbeLink, UProbeScope},
     },
 };
-use memprof_common::{Binding, Cookie, MAX_SITES, Site};
+use memprof_common::{Binding, Cookie, MAX_SITES, NO_ARGUMENT, Site, result};
 
-use super::{KernelError, TargetId, load::failed, program, take};
+use super::{KernelError, TargetId, program, take};
 use crate::model::{AllocatorFunction, AttachPlan, Object, ObjectId, Pointer, ProbeSite, Release, Size};
 
-/// The programs for a function: what runs at its entry, and at its return. `None` if there are none for what it does.
-fn programs_for(function: &AllocatorFunction) -> Option<(&'static str, Option<&'static str>)> {
+/// The programs for a function: what runs at its entry, and at its return. What is frequent has programs of its own; for the
+/// rest, the site tells the programs what they are to do.
+fn programs_for(function: &AllocatorFunction) -> (&'static str, Option<&'static str>) {
     use self::{Pointer as P, Release as R, Size as S};
-    Some(match (function.size, function.pointer, function.release) {
+    match (function.size, function.pointer, function.release) {
+        (S::None, _, R::Always(0)) => ("free", None),
+        (S::None, ..) => ("free_described", None),
+        _ if function.throws => ("enter_described", Some("return_described")),
         (S::Argument(0), P::Returned, R::None) => ("enter_size0", Some("return_pointer")),
         (S::Argument(1), P::Returned, R::None) => ("enter_size1", Some("return_pointer")),
         (S::Product(0), P::Returned, R::None) => ("enter_product0", Some("return_pointer")),
-        (S::Argument(2), P::WrittenToArgument0, R::None) => ("enter_written", Some("return_written")),
-        (S::Argument(1), P::Returned, R::Argument0OnSuccess) => ("enter_resize", Some("return_resized")),
-        (S::Product(1), P::Returned, R::Argument0OnSuccess) => ("enter_resize_product", Some("return_resized")),
-        (S::None, P::None, R::Argument0) => ("free", None),
-        _ => return None,
-    })
+        (S::Argument(1), P::Returned, R::OnSuccess(0)) => ("enter_resize", Some("return_resized")),
+        (_, P::Returned, R::None) => ("enter_described", Some("return_pointer")),
+        (_, P::Returned, R::OnSuccess(_)) => ("enter_described", Some("return_resized")),
+        _ => ("enter_described", Some("return_described")),
+    }
 }
 
 /// One program to attach at one site.
@@ -35,6 +38,7 @@ fn programs_for(function: &AllocatorFunction) -> Option<(&'static str, Option<&'
 struct Probe<'a> {
     order: Order,
     program: &'static str,
+    offset_in_file: u64,
     site: &'a ProbeSite,
 }
 
@@ -104,7 +108,7 @@ impl Probes {
         let attached = self.targets.get(&target).map_or(&[][..], |attached| &attached.sites);
         let is_new = |site: &&ProbeSite| !attached.contains(&(site.object, site.offset_in_file));
         let sites: Vec<&ProbeSite> = plan.sites.iter().filter(is_new).collect();
-        for probe in in_order(&sites)? {
+        for probe in in_order(&sites) {
             let number = self.number(probe.site)?;
             let object = object(probe.site.object).ok_or(KernelError::TooMany("objects forgotten"))?;
             let link = attach_one(bpf, probe, object, Cookie::new(target.0, generation, number), thread)?;
@@ -136,36 +140,80 @@ impl Probes {
         if number >= MAX_SITES {
             return Err(KernelError::TooMany("probed functions"));
         }
-        self.sites.set(number, extent(site), 0)?;
+        self.sites.set(number, describe(site), 0)?;
         self.numbers.insert(key, number);
         Ok(number)
     }
 }
 
-/// How far the object's code goes from the probed instruction, which is what the programs know of a call.
-fn extent(site: &ProbeSite) -> Site {
-    Site {
-        bytes_before: site.offset_in_file.saturating_sub(site.segment.start),
-        bytes_after: site.segment.end.saturating_sub(site.offset_in_file),
-    }
+/// What the programs know of a site: how far the object's code goes from the probed instruction, and what the function's
+/// arguments mean.
+fn describe(site: &ProbeSite) -> Site {
+    /// As good as infinite, and yet so that sums do not overflow.
+    const EVERYWHERE: u64 = 1 << 62;
+    let function = site.function;
+    let (bytes_before, bytes_after) = match function.owns_calls {
+        true => (EVERYWHERE, EVERYWHERE),
+        false => (
+            site.offset_in_file.saturating_sub(site.segment.start),
+            site.segment.end.saturating_sub(site.offset_in_file),
+        ),
+    };
+    let (size, factor) = match function.size {
+        Size::None => (NO_ARGUMENT, NO_ARGUMENT),
+        Size::Argument(index) => (index, NO_ARGUMENT),
+        Size::Product(index) => (index, index + 1),
+    };
+    let (block, resizes) = match (function.release, function.pointer) {
+        (Release::Always(index) | Release::OnSuccess(index), _) => (index, true),
+        (Release::None, Pointer::WrittenTo(index)) => (index, false),
+        (Release::None, _) => (NO_ARGUMENT, false),
+    };
+    let result = match (function.pointer, function.release) {
+        (Pointer::WrittenTo(_), _) => result::WRITTEN,
+        (Pointer::InPlace, _) => result::SIZE,
+        (_, Release::Always(_)) => result::POINTER_OR_FREED,
+        _ => result::POINTER,
+    };
+    let (resizes, has_exits) = (resizes.into(), site.exits.is_some().into());
+    Site { bytes_before, bytes_after, size, factor, block, resizes, result, has_exits, reserved: 0 }
 }
 
-fn in_order<'a>(sites: &[&'a ProbeSite]) -> Result<Vec<Probe<'a>>, KernelError> {
-    let mut probes = Vec::new();
+fn in_order<'a>(sites: &[&'a ProbeSite]) -> Vec<Probe<'a>> {
+    let mut probes: Vec<Probe<'a>> = Vec::new();
     for &site in sites {
-        let (entry, exit) = programs_for(site.function)
-            .ok_or_else(|| failed(format!("no program for what {} does", site.function.name)))?;
+        let (entry, exit) = programs_for(site.function);
         let order = match site.function.release {
-            Release::Argument0 => Order::Free,
-            Release::Argument0OnSuccess => Order::EnterResize,
+            _ if site.function.size == Size::None => Order::Free,
             Release::None => Order::Enter,
+            Release::Always(_) | Release::OnSuccess(_) => Order::EnterResize,
         };
-        probes.push(Probe { order, program: entry, site });
-        probes.extend(exit.map(|program| Probe { order: Order::Return, program, site }));
+        let probe = |order, program, offset_in_file| Probe { order, program, offset_in_file, site };
+        match &site.exits {
+            None => {
+                probes.push(probe(order, entry, site.offset_in_file));
+                probes.extend(exit.map(|program| probe(Order::Return, program, site.offset_in_file)));
+            }
+            Some(exits) => {
+                probes.push(probe(order, "enter_described", site.offset_in_file));
+                for &offset in exits {
+                    // Functions that share their last instructions share the probe.
+                    let is_there = |probe: &Probe<'_>| {
+                        (probe.program, probe.offset_in_file, probe.site.object) == (EXIT, offset, site.object)
+                    };
+                    if !probes.iter().any(is_there) {
+                        probes.push(probe(Order::Return, EXIT, offset));
+                    }
+                }
+            }
+        }
     }
     probes.sort_by_key(|probe| probe.order);
-    Ok(probes)
+    probes
 }
+
+/// What runs at the `ret` instructions of functions without a return probe.
+const EXIT: &str = "exit_pointer";
 
 fn attach_one(
     bpf: &mut Ebpf,
@@ -181,7 +229,7 @@ fn attach_one(
     };
     let path = object.reachable_path().ok_or_else(|| failed_here("the file cannot be opened".into()))?;
     let thread = thread.try_into().map_err(|_| failed_here("there is no thread 0".into()))?;
-    let location = UProbeAttachLocation::AbsoluteOffset(probe.site.offset_in_file);
+    let location = UProbeAttachLocation::AbsoluteOffset(probe.offset_in_file);
     let point = UProbeAttachPoint { location, cookie: Some(cookie.0) };
     let uprobe = program::<UProbe>(bpf, probe.program)?;
     let link = uprobe
@@ -197,14 +245,15 @@ mod tests {
     use crate::model::{Choice, EntryReason};
 
     const fn function(name: &'static str, size: Size, pointer: Pointer, release: Release) -> AllocatorFunction {
-        AllocatorFunction { name, size, pointer, release }
+        AllocatorFunction { name, size, pointer, release, throws: false, owns_calls: false }
     }
 
     static MALLOC: AllocatorFunction = function("malloc", Size::Argument(0), Pointer::Returned, Release::None);
     static REALLOC: AllocatorFunction =
-        function("realloc", Size::Argument(1), Pointer::Returned, Release::Argument0OnSuccess);
-    static FREE: AllocatorFunction = function("free", Size::None, Pointer::None, Release::Argument0);
-    static ODD: AllocatorFunction = function("odd", Size::Argument(5), Pointer::Returned, Release::Argument0);
+        function("realloc", Size::Argument(1), Pointer::Returned, Release::OnSuccess(0));
+    static FREE: AllocatorFunction = function("free", Size::None, Pointer::None, Release::Always(0));
+    static NEW: AllocatorFunction = AllocatorFunction { throws: true, owns_calls: true, ..MALLOC };
+    static POOL: AllocatorFunction = function("pool_array", Size::Product(2), Pointer::Returned, Release::OnSuccess(1));
 
     fn site(function: &'static AllocatorFunction, offset_in_file: u64) -> ProbeSite {
         ProbeSite {
@@ -214,25 +263,47 @@ mod tests {
             choice: Choice::Entry(EntryReason::SizeUnknown),
             segment: 0x1000..0x9000,
             function,
+            exits: None,
             aliases: Vec::new(),
         }
+    }
+
+    fn programs(sites: &[ProbeSite]) -> Vec<(&'static str, u64)> {
+        let probes = in_order(&sites.iter().collect::<Vec<_>>());
+        probes.into_iter().map(|probe| (probe.program, probe.offset_in_file)).collect()
     }
 
     #[test]
     fn frees_go_in_before_returns_and_returns_before_entries() {
         let sites = [site(&MALLOC, 0x2000), site(&REALLOC, 0x3000), site(&FREE, 0x4000)];
-        let probes = in_order(&sites.iter().collect::<Vec<_>>());
-        let programs: Vec<_> = probes.into_iter().flatten().map(|probe| probe.program).collect();
+        let programs: Vec<_> = programs(&sites).into_iter().map(|(program, _)| program).collect();
         assert_eq!(programs, ["free", "return_pointer", "return_resized", "enter_resize", "enter_size0"]);
     }
 
     #[test]
-    fn a_behaviour_without_programs_is_refused() {
-        assert!(in_order(&[&site(&ODD, 0x2000)]).is_err());
+    fn what_throws_has_no_return_probe_and_shares_its_exits() {
+        let one = ProbeSite { exits: Some(vec![0x2010, 0x5000]), ..site(&NEW, 0x2000) };
+        let other = ProbeSite { exits: Some(vec![0x3010, 0x5000]), ..site(&NEW, 0x3000) };
+        let expected =
+            [(EXIT, 0x2010), (EXIT, 0x5000), (EXIT, 0x3010), ("enter_described", 0x2000), ("enter_described", 0x3000)];
+        assert_eq!(programs(&[one, other]), expected);
     }
 
     #[test]
-    fn a_site_knows_how_far_its_code_extends() {
-        assert_eq!(extent(&site(&MALLOC, 0x2000)), Site { bytes_before: 0x1000, bytes_after: 0x7000 });
+    fn a_site_knows_how_far_its_code_extends_and_what_its_arguments_are() {
+        let malloc = describe(&site(&MALLOC, 0x2000));
+        assert_eq!((malloc.bytes_before, malloc.bytes_after), (0x1000, 0x7000));
+        assert_eq!((malloc.size, malloc.factor, malloc.block), (0, NO_ARGUMENT, NO_ARGUMENT));
+        let pool = describe(&site(&POOL, 0x2000));
+        assert_eq!((pool.size, pool.factor, pool.block, pool.resizes), (2, 3, 1, 1));
+    }
+
+    #[test]
+    fn what_owns_its_calls_owns_them_wherever_they_come_from() {
+        let new = describe(&site(&NEW, 0x2000));
+        for (probed, caller) in [(0x5555_0000_2000_u64, 0x7fff_ffff_f000_u64), (0x7fff_ffff_f000, 0x1000)] {
+            let start = probed.wrapping_sub(new.bytes_before);
+            assert!(caller.wrapping_sub(start) < new.bytes_before + new.bytes_after);
+        }
     }
 }

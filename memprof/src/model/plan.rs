@@ -22,8 +22,11 @@ pub enum Pointer {
     None,
     /// The return value; null is a failure.
     Returned,
-    /// Written to where the first argument points; a return value other than zero is a failure.
-    WrittenToArgument0,
+    /// Written to where this argument points; a return value other than zero is a failure.
+    WrittenTo(u8),
+    /// That of the block that is resized, which stays where it is; the return value is the size that it has then, and less
+    /// than was asked for is a failure.
+    InPlace,
 }
 
 /// What a function gives back to the allocator.
@@ -31,10 +34,10 @@ pub enum Pointer {
 pub enum Release {
     /// Nothing.
     None,
-    /// The block that its first argument points to, always.
-    Argument0,
-    /// The block that its first argument points to, unless the function fails.
-    Argument0OnSuccess,
+    /// The block that this argument points to, always.
+    Always(u8),
+    /// The block that this argument points to, unless the function fails.
+    OnSuccess(u8),
 }
 
 /// An allocator function, described as data.
@@ -48,6 +51,11 @@ pub struct AllocatorFunction {
     pub pointer: Pointer,
     /// What it frees.
     pub release: Release,
+    /// Whether an exception may leave it. Then its return address must stay where it is, or no `catch` is found: no return
+    /// probe, which changes it.
+    pub throws: bool,
+    /// Whether what it calls, in whatever object, is its own doing. Otherwise that goes for calls from its own object only.
+    pub owns_calls: bool,
 }
 
 /// Which kernels emulate an instruction that is under a probe, and need not single-step it.
@@ -137,6 +145,8 @@ pub struct ProbeSite {
     pub segment: Range<u64>,
     /// What the function does.
     pub function: &'static AllocatorFunction,
+    /// Offsets in the file of the instructions by which it returns, where it must have no return probe.
+    pub exits: Option<Vec<u64>>,
     /// Other symbols of the same entry: they need no probe of their own.
     pub aliases: Vec<&'static str>,
 }
@@ -150,6 +160,10 @@ pub struct SearchedObject {
     pub path: std::path::PathBuf,
     /// How many sites it has, or why it was left out.
     pub outcome: Result<usize, String>,
+    /// Functions of it that are not probed, each with the reason.
+    pub left_out: Vec<String>,
+    /// Why it may have allocator functions that cannot be found: it has lost its symbols.
+    pub unnamed: Option<&'static str>,
 }
 
 /// All places to probe in one image.

@@ -36,7 +36,7 @@ pub enum Warning {
     StacksUnreadable(u64),
     /// Calls did not return where they were expected.
     #[error(
-        "{0} calls into the allocator were not seen to return (a longjmp out of it, or a return probe that the kernel \
+        "{0} calls into the allocator were not seen to return (a longjmp or an exception out of it, or a return probe that the kernel \
          skipped); what they allocated is not shown"
     )]
     MissedReturns(u64),
@@ -60,6 +60,30 @@ pub enum Warning {
         pid: u32,
         /// What it runs.
         command: String,
+    },
+    /// An executable may have an allocator that cannot be found.
+    #[error("{}: {reason}; what it allocates there is not seen", path.display())]
+    AllocatorUnnamed {
+        /// As the target sees it.
+        path: PathBuf,
+        /// Why.
+        reason: &'static str,
+    },
+    /// A function cannot be probed.
+    #[error("{}: not probed: {function}; what it allocates is not seen", path.display())]
+    FunctionLeftOut {
+        /// As the target sees it.
+        path: PathBuf,
+        /// Which, and why.
+        function: String,
+    },
+    /// A function that the user named is nowhere.
+    #[error("process {pid} has no function {function} (--function): no object that it has mapped so far defines it")]
+    NoSuchFunction {
+        /// The process.
+        pid: u32,
+        /// Its name.
+        function: &'static str,
     },
     /// A file that was mapped could not be opened.
     #[error("{} cannot be read: its functions are shown as offsets", path.display())]

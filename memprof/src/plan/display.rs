@@ -15,6 +15,9 @@ impl Display for AttachPlan {
                 Ok(_) => self.write_object(searched, formatter)?,
                 Err(reason) => writeln!(formatter, "{}: left out: {reason}", searched.path.display())?,
             }
+            for function in &searched.left_out {
+                writeln!(formatter, "{}: left out: {function}", searched.path.display())?;
+            }
         }
         Ok(())
     }
@@ -25,7 +28,10 @@ impl Display for SearchedObject {
     fn fmt(&self, formatter: &mut Formatter<'_>) -> fmt::Result {
         write!(formatter, "{}", self.path.display())?;
         match &self.outcome {
-            Ok(0) => formatter.write_str(" (none)"),
+            Ok(0) => match self.unnamed {
+                None => formatter.write_str(" (none)"),
+                Some(reason) => write!(formatter, " (none: {reason})"),
+            },
             Ok(count) => write!(formatter, " ({count} functions)"),
             Err(reason) => write!(formatter, " (left out: {reason})"),
         }
@@ -47,6 +53,9 @@ impl Display for ProbeSite {
             write!(formatter, " + {}", self.offset_in_file - self.entry_in_file)?;
         }
         write!(formatter, " ({})", self.choice)?;
+        if let Some(exits) = &self.exits {
+            write!(formatter, " to {} returns", exits.len())?;
+        }
         for alias in &self.aliases {
             write!(formatter, " = {alias}")?;
         }
@@ -101,8 +110,9 @@ impl Display for Kind {
     fn fmt(&self, formatter: &mut Formatter<'_>) -> fmt::Result {
         match self.0.release {
             Release::None => {}
-            Release::Argument0 => return formatter.write_str("frees arg0"),
-            Release::Argument0OnSuccess => formatter.write_str("frees arg0 on success, ")?,
+            Release::Always(argument) if self.0.size == Size::None => return write!(formatter, "frees arg{argument}"),
+            Release::Always(argument) => write!(formatter, "frees arg{argument}, ")?,
+            Release::OnSuccess(argument) => write!(formatter, "frees arg{argument} on success, ")?,
         }
         match self.0.size {
             Size::None => formatter.write_str("allocates nothing")?,
@@ -110,7 +120,8 @@ impl Display for Kind {
             Size::Product(first) => write!(formatter, "allocates arg{first} * arg{}", first + 1)?,
         }
         match self.0.pointer {
-            Pointer::WrittenToArgument0 => formatter.write_str(", pointer to *arg0"),
+            Pointer::WrittenTo(argument) => write!(formatter, ", pointer to *arg{argument}"),
+            Pointer::InPlace => formatter.write_str(" in place"),
             Pointer::None | Pointer::Returned => Ok(()),
         }
     }
@@ -130,6 +141,7 @@ mod tests {
             choice,
             segment: 0..0,
             function,
+            exits: None,
             aliases: aliases.into(),
         }
     }
@@ -148,8 +160,13 @@ mod tests {
 
     #[test]
     fn a_plan_shows_where_what_is_probed_and_what_not() {
-        let searched =
-            |object, path: &str, outcome| SearchedObject { object: ObjectId(object), path: path.into(), outcome };
+        let searched = |object, path: &str, outcome| SearchedObject {
+            object: ObjectId(object),
+            path: path.into(),
+            outcome,
+            left_out: Vec::new(),
+            unnamed: None,
+        };
         let plan = AttachPlan {
             sites: vec![
                 site("malloc", 0x98870, 0, emulated("push"), &[]),

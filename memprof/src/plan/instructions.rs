@@ -60,6 +60,56 @@ pub(super) fn decode(code: &[u8]) -> impl Iterator<Item = Option<Instruction>> {
     })
 }
 
+/// Where an instruction leads, by addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    /// To the next one.
+    Next,
+    /// To the next one, and it does nothing: `endbr64`, `nop`.
+    Nothing,
+    /// To the next one, or elsewhere.
+    Branch(u64),
+    /// Elsewhere.
+    Jump(u64),
+    /// To where the word at this address points.
+    JumpThrough(u64),
+    /// To the next one, when what is called has returned.
+    Call(u64),
+    /// To the next one, when what the word at this address points to has returned.
+    CallThrough(u64),
+    /// To the next one, when what is called has returned, which is not known.
+    CallSomewhere,
+    /// To the caller.
+    Return,
+    /// Nobody knows, or nowhere.
+    Unknown,
+}
+
+/// The instruction that the bytes at `address` begin with, and its length. `None` for what is none.
+pub(super) fn step(bytes: &[u8], address: u64) -> Option<(Step, u64)> {
+    let decoded = Decoder::with_ip(64, bytes, address, DecoderOptions::NONE).decode();
+    if decoded.is_invalid() {
+        return None;
+    }
+    let through = (decoded.is_ip_rel_memory_operand() && decoded.op0_kind() == OpKind::Memory)
+        .then(|| decoded.ip_rel_memory_address());
+    let is_near = matches!(decoded.op0_kind(), OpKind::NearBranch16 | OpKind::NearBranch32 | OpKind::NearBranch64);
+    let step = match decoded.flow_control() {
+        FlowControl::Next if matches!(decoded.mnemonic(), Mnemonic::Endbr64 | Mnemonic::Nop) => Step::Nothing,
+        FlowControl::Next => Step::Next,
+        FlowControl::ConditionalBranch if is_near => Step::Branch(decoded.near_branch_target()),
+        FlowControl::UnconditionalBranch if is_near => Step::Jump(decoded.near_branch_target()),
+        FlowControl::Call if is_near => Step::Call(decoded.near_branch_target()),
+        // The system call too.
+        FlowControl::Call => Step::CallSomewhere,
+        FlowControl::IndirectBranch => through.map_or(Step::Unknown, Step::JumpThrough),
+        FlowControl::IndirectCall => through.map_or(Step::CallSomewhere, Step::CallThrough),
+        FlowControl::Return if decoded.op_count() == 0 => Step::Return,
+        _ => Step::Unknown,
+    };
+    Some((step, decoded.len() as u64))
+}
+
 fn flow(decoded: &Decoded) -> Flow {
     let is_near = matches!(decoded.op0_kind(), OpKind::NearBranch16 | OpKind::NearBranch32 | OpKind::NearBranch64);
     match decoded.flow_control() {

@@ -5,7 +5,8 @@ use std::fs::File;
 use super::{
     choose::{Chosen, choose},
     entered,
-    functions::{FUNCTIONS, behave_alike},
+    functions::{Functions, behave_alike, is_ambiguous},
+    operators,
 };
 use crate::{
     elf::{self, ElfError, Function, Segment},
@@ -15,32 +16,54 @@ use crate::{
 /// No allocator function is larger; jemalloc's largest has 10 KiB.
 const MOST_FUNCTION_BYTES: u64 = 64 << 10;
 
-/// The sites of an object, in the order of [`FUNCTIONS`]; none if it defines no allocator function.
+/// What was found in an object.
+#[derive(Debug, Default)]
+pub(super) struct Found {
+    /// In the order of the functions.
+    pub(super) sites: Vec<ProbeSite>,
+    /// Functions that are not probed, with the reason.
+    pub(super) left_out: Vec<String>,
+}
+
+/// The sites of an object; none if it defines no allocator function.
 ///
 /// # Errors
 /// Why the object cannot be probed, or must not be.
-pub(super) fn find(object: &Object) -> Result<Vec<ProbeSite>, String> {
+pub(super) fn find(object: &Object, functions: &Functions) -> Result<Found, String> {
     let file = object.file.as_deref().ok_or("cannot be opened")?;
-    let names = FUNCTIONS.each_ref().map(|function| function.name);
+    let names: Vec<_> = functions.iter().map(|function| function.name).collect();
     let defined = elf::defined_functions(file, &names).map_err(|error| error.to_string())?;
+    let defined = without_strangers(defined, functions);
     if defined.is_empty() {
-        return Ok(Vec::new());
+        return Ok(Found::default());
     }
     // glibc's loader had a malloc of its own until 2.30, for its own use before libc's is there; it never frees.
     if elf::is_glibc_loader(file).map_err(|error| error.to_string())? {
         return Err("the dynamic loader's own allocator, which frees nothing".into());
     }
     let segments = elf::segments(file).map_err(|error| error.to_string())?;
-    let mut entries = merge(object, &defined, &segments)?;
+    let mut entries = merge(object, &defined, &segments, functions)?;
+    let left_out = operators::settle(file, &segments, &mut entries).map_err(|error| error.to_string())?;
     choose_sites(file, &segments, &mut entries).map_err(|error| error.to_string())?;
-    Ok(entries.into_iter().map(|entry| entry.site).collect())
+    Ok(Found { sites: entries.into_iter().map(|entry| entry.site).collect(), left_out })
+}
+
+/// Leaves out functions of local binding that may be anybody's: those with a name of libc's, unless they are a whole
+/// allocator, as a linker makes one local that is in a library for its own use.
+fn without_strangers(defined: Vec<Function>, functions: &Functions) -> Vec<Function> {
+    const WHOLE: [&str; 4] = ["malloc", "calloc", "realloc", "free"];
+    let is_whole = WHOLE.iter().all(|name| defined.iter().any(|function| function.name == *name));
+    let is_stranger = |function: &Function| {
+        function.local && !is_whole && is_ambiguous(&function.name) && !functions.is_own(&function.name)
+    };
+    defined.into_iter().filter(|function| !is_stranger(function)).collect()
 }
 
 /// A function of an object, and the site in it.
 #[derive(Debug)]
-struct Entry {
-    site: ProbeSite,
-    address: u64,
+pub(super) struct Entry {
+    pub(super) site: ProbeSite,
+    pub(super) address: u64,
     size: u64,
 }
 
@@ -81,9 +104,14 @@ fn choose_in(file: &File, entry: &Entry) -> Result<Chosen, ElfError> {
 }
 
 /// The functions by their entries: several names of one are one.
-fn merge(object: &Object, defined: &[Function], segments: &[Segment]) -> Result<Vec<Entry>, String> {
+fn merge(
+    object: &Object,
+    defined: &[Function],
+    segments: &[Segment],
+    functions: &Functions,
+) -> Result<Vec<Entry>, String> {
     let mut entries: Vec<Entry> = Vec::new();
-    for function in &FUNCTIONS {
+    for function in functions.iter() {
         for symbol in defined.iter().filter(|symbol| symbol.name == function.name) {
             if symbol.indirect {
                 return Err(format!("{} is an indirect function (IFUNC): its symbol is not its code", symbol.name));
@@ -120,6 +148,7 @@ fn at_entry(
         choice: Choice::Entry(EntryReason::SizeUnknown),
         segment: segment.offsets.clone(),
         function,
+        exits: None,
         aliases: Vec::new(),
     }
 }
@@ -133,6 +162,10 @@ fn code_at(address: u64, segments: &[Segment]) -> Option<&Segment> {
 fn add_alias(site: &mut ProbeSite, function: &'static AllocatorFunction) -> Result<(), String> {
     if !behave_alike(site.function, function) {
         return Err(format!("{} and {} are the same code there", site.function.name, function.name));
+    }
+    // Either name may be called by somebody who catches what it throws.
+    if function.throws && !site.function.throws {
+        site.exits = Some(Vec::new());
     }
     if site.function.name != function.name && !site.aliases.contains(&function.name) {
         site.aliases.push(function.name);
@@ -159,7 +192,7 @@ mod tests {
     }
 
     fn function(name: &str, address: u64) -> Function {
-        Function { name: name.into(), address, size: 0, indirect: false }
+        Function { name: name.into(), address, size: 0, indirect: false, local: false }
     }
 
     fn code() -> [Segment; 2] {
@@ -172,7 +205,7 @@ mod tests {
     #[test]
     fn addresses_become_offsets_and_names_of_one_offset_one_site() {
         let defined = [function("memalign", 0x41100), function("free", 0x41200), function("aligned_alloc", 0x41100)];
-        let entries = merge(&object(), &defined, &code()).unwrap();
+        let entries = merge(&object(), &defined, &code(), &Functions::default()).unwrap();
         let found: Vec<_> = entries
             .iter()
             .map(|Entry { site, .. }| {
@@ -187,13 +220,19 @@ mod tests {
 
     #[test]
     fn two_versions_of_a_function_are_two_sites() {
-        let sites = merge(&object(), &[function("malloc", 0x41000), function("malloc", 0x41010)], &code()).unwrap();
+        let sites = merge(
+            &object(),
+            &[function("malloc", 0x41000), function("malloc", 0x41010)],
+            &code(),
+            &Functions::default(),
+        )
+        .unwrap();
         assert_eq!(sites.iter().map(|entry| entry.site.entry_in_file).collect::<Vec<_>>(), [0x1000, 0x1010]);
     }
 
     #[test]
     fn objects_that_contradict_themselves_are_left_out_with_the_reason() {
-        let reason = |defined: &[Function]| merge(&object(), defined, &code()).unwrap_err();
+        let reason = |defined: &[Function]| merge(&object(), defined, &code(), &Functions::default()).unwrap_err();
         assert_eq!(
             reason(&[function("malloc", 0x41000), function("free", 0x41000)]),
             "malloc and free are the same code there"
@@ -205,6 +244,6 @@ mod tests {
 
     #[test]
     fn an_object_that_is_not_open_is_left_out() {
-        assert_eq!(find(&object()).unwrap_err(), "cannot be opened");
+        assert_eq!(find(&object(), &Functions::default()).unwrap_err(), "cannot be opened");
     }
 }

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use crate::{
     kernel::{self, Check, Outcome},
     model::{Object, ObjectKind, Timestamp},
-    plan::plan,
+    plan::{Functions, plan},
     symbols::{Detail, Symbolizer},
     target::{AddressSpace, ObjectTable, Process},
 };
@@ -14,14 +14,14 @@ use crate::{
 ///
 /// # Errors
 /// Those of the output.
-pub fn examine(pids: &[u32], output: &mut dyn Write) -> io::Result<bool> {
-    match print_all(pids, output) {
+pub fn examine(pids: &[u32], functions: &Functions, output: &mut dyn Write) -> io::Result<bool> {
+    match print_all(pids, functions, output) {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(true),
         other => other,
     }
 }
 
-fn print_all(pids: &[u32], output: &mut dyn Write) -> io::Result<bool> {
+fn print_all(pids: &[u32], functions: &Functions, output: &mut dyn Write) -> io::Result<bool> {
     let mut is_well = true;
     for check in kernel::checks() {
         is_well &= print(&check, output)?;
@@ -30,7 +30,7 @@ fn print_all(pids: &[u32], output: &mut dyn Write) -> io::Result<bool> {
         is_well = print(&kernel::programs(), output)?;
     }
     for &pid in pids {
-        is_well &= examine_target(pid, output)?;
+        is_well &= examine_target(pid, functions, output)?;
     }
     Ok(is_well)
 }
@@ -50,7 +50,7 @@ fn print(check: &Check, output: &mut dyn Write) -> io::Result<bool> {
     Ok(!matches!(check.outcome, Outcome::Bad(_)))
 }
 
-fn examine_target(pid: u32, output: &mut dyn Write) -> io::Result<bool> {
+fn examine_target(pid: u32, functions: &Functions, output: &mut dyn Write) -> io::Result<bool> {
     let process = match Process::find(pid) {
         Ok(process) => process,
         Err(error) => return fail(pid, error.into(), output),
@@ -62,7 +62,7 @@ fn examine_target(pid: u32, output: &mut dyn Write) -> io::Result<bool> {
         Err(error) => return fail(pid, error.into(), output),
     };
     let mapped: Vec<_> = space.objects().into_iter().filter_map(|id| objects.get(id)).collect();
-    let plan = plan(mapped.iter().copied());
+    let plan = plan(mapped.iter().copied(), functions);
     for searched in &plan.searched {
         writeln!(output, "      {searched}")?;
     }
@@ -71,7 +71,10 @@ fn examine_target(pid: u32, output: &mut dyn Write) -> io::Result<bool> {
         print_names(object, &symbolizer, output)?;
     }
     if plan.sites.is_empty() {
-        writeln!(output, "FAIL  allocator      none found: memprof knows glibc's functions, exported or in .symtab")?;
+        writeln!(
+            output,
+            "FAIL  allocator      none found: its functions must be exported, or in .symtab, by names that are known"
+        )?;
         return Ok(false);
     }
     writeln!(output, "ok    allocator      {} functions to probe", plan.sites.len())?;

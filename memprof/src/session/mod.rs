@@ -23,7 +23,7 @@ use std::{
 use anyhow::{Context as _, anyhow};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, sleep_until};
 
-pub use self::options::{Format, Options, Sizes, Unwind, Whom};
+pub use self::options::{Format, Functions, Options, Sizes, Unwind, Whom, parse_function};
 use self::{
     launch::{Held, Launched},
     output::{Output, Reader},

@@ -5,6 +5,7 @@ use std::{ffi::OsString, path::PathBuf, time::Duration};
 use crate::model::{Sampling, Selection};
 pub use crate::{
     kernel::{Sizes, Unwind},
+    plan::{Functions, parse_function},
     render::Format,
 };
 
@@ -32,6 +33,8 @@ pub struct Options {
     pub format: Format,
     /// To which file; to standard output if none.
     pub output: Option<PathBuf>,
+    /// What is looked for in objects.
+    pub functions: Functions,
     /// How stacks are unwound.
     pub unwind: Unwind,
     /// Which allocations are taken.

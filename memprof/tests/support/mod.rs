@@ -43,6 +43,11 @@ impl Program {
         Self::compiled("g++", "program.cc", source, &[&["-g"], flags].concat())
     }
 
+    /// `musl-gcc -g FLAGS`
+    pub fn musl(source: &str, flags: &[&str]) -> Self {
+        Self::compiled("musl-gcc", "program.c", source, &[&["-g"], flags].concat())
+    }
+
     /// `rustc -g FLAGS`
     pub fn rust(source: &str, flags: &[&str]) -> Self {
         Self::compiled("rustc", "program.rs", source, &[&["-g"], flags].concat())

@@ -2,6 +2,7 @@
 //! the allocators of this machine.
 #![allow(clippy::unwrap_used, reason = "a failed step is a failed test")]
 
+mod code;
 mod objdump;
 mod random;
 mod real;

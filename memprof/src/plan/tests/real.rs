@@ -7,7 +7,7 @@ use super::objdump;
 use crate::{
     elf,
     model::{Choice, Object, ObjectId, ObjectKind, ProbeSite},
-    plan::sites::find,
+    plan::{Functions, sites::find},
 };
 
 const LIBC: &str = "/lib/x86_64-linux-gnu/libc.so.6";
@@ -27,7 +27,7 @@ fn sites(path: &str) -> Option<(Vec<ProbeSite>, String)> {
         build_id: None,
         file: Some(Arc::new(file)),
     };
-    Some((find(&object).unwrap(), build_id))
+    Some((find(&object, &Functions::default()).unwrap().sites, build_id))
 }
 
 /// Each function, and what is probed in it: how far from its entry, and which instruction; nothing if the entry stays
@@ -50,7 +50,9 @@ fn check_file(path: &str, known: &[(&str, &[&str])]) {
     };
     assert!(sites.iter().any(|site| site.function.name == "malloc"));
     if let Some((_, expected)) = known.iter().find(|(id, _)| *id == build_id) {
-        assert_eq!(summary(&sites), *expected);
+        // mimalloc's own are many, and told by nothing but their number.
+        let names: Vec<_> = summary(&sites).into_iter().filter(|site| !site.starts_with("mi_")).collect();
+        assert_eq!(names, *expected);
     }
     check_rules(Path::new(path), &sites);
 }
@@ -105,25 +107,24 @@ fn jemalloc() {
         "memalign push",
         "valloc push",
         "free",
+        "mallocx push",
+        "rallocx",
+        "xallocx push",
+        "dallocx push",
+        "sdallocx",
+        "_Znwm + 7 ja",
+        "_ZnwmRKSt9nothrow_t + 7 ja",
+        "_ZdlPvm + 3 je",
+        "_ZdaPvm + 3 je",
+        "_ZdlPvmSt11align_val_t + 3 je",
+        "_ZdaPvmSt11align_val_t + 3 je",
     ];
     check_file(JEMALLOC, &[("1d5163c246dc9cd2b4d339f2ac42efd95c6e0ae1", &version_5_3_0)]);
 }
 
 #[test]
 fn mimalloc() {
-    let version_2_0_9 = [
-        "malloc",
-        "calloc",
-        "realloc",
-        "reallocarray jmp",
-        "posix_memalign jmp",
-        "aligned_alloc jmp",
-        "memalign jmp",
-        "valloc jmp",
-        "pvalloc jmp",
-        "free",
-        "cfree jmp",
-    ];
+    let version_2_0_9 = ["malloc", "calloc", "realloc", "free", "_Znwm push", "_ZnwmSt11align_val_t push"];
     check_file(MIMALLOC, &[("d07f4e7dc9a039fcbe7747f416476bd65cb48e8b", &version_2_0_9)]);
 }
 
@@ -136,7 +137,6 @@ fn musl() {
         "reallocarray",
         "posix_memalign push",
         "aligned_alloc push",
-        "memalign jmp",
         "valloc",
         "free jmp",
     ];

@@ -25,6 +25,7 @@ use crate::{
     heap::Heap,
     kernel::{Kernel, TargetId},
     model::{AttachPlan, Event, ImageId, Losses, ObjectId, RawStack, Sampling, Timestamp, Warning},
+    plan::Functions,
     target::{self, ObjectTable},
 };
 
@@ -33,6 +34,7 @@ pub(super) struct Recorder {
     kernel: Kernel,
     sampling: Sampling,
     objects: ObjectTable,
+    functions: Functions,
     plans: HashMap<ObjectId, AttachPlan>,
     processes: Vec<Observed>,
     heaps: HashMap<ImageId, Heap>,
@@ -59,6 +61,7 @@ impl Recorder {
             kernel,
             sampling,
             objects: ObjectTable::new(),
+            functions: options.functions.clone(),
             plans: HashMap::new(),
             processes: Vec::new(),
             heaps: HashMap::new(),

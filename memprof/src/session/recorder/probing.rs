@@ -4,7 +4,7 @@ use anyhow::{Context as _, bail};
 
 use super::{Recorder, now};
 use crate::{
-    model::{ObjectId, Warning},
+    model::{AttachPlan, ObjectId, Warning},
     plan::plan,
     session::observed::{Life, Observed, exit_watch},
     target::{self, AddressSpace, Process},
@@ -39,6 +39,7 @@ impl Recorder {
         if functions == 0 {
             bail!("{}", self.no_allocator_in(index));
         }
+        self.warn_of_missing_functions(index);
         log::info!("attached to process {pid} ({}): {functions} functions", self.processes[index].command);
         Ok(())
     }
@@ -63,6 +64,7 @@ impl Recorder {
         if self.probe_objects(index, objects)? == 0 {
             log::warn!("{}", self.no_allocator_in(index));
         }
+        self.warn_of_missing_functions(index);
         Ok(())
     }
 
@@ -75,7 +77,11 @@ impl Recorder {
             let pid = process.pid;
             // Anything but a library that it has loaded beside the allocator that is probed.
             let is_late = process.has_replaced_program || !process.is_probed;
-            match self.probe_new_objects(index) {
+            let probed = self.probe_new_objects(index);
+            if matches!(probed, Ok(sites) if sites > 0) {
+                self.warn_of_missing_functions(index);
+            }
+            match probed {
                 Ok(0) => {}
                 Ok(_) if is_late => {
                     self.warn(Warning::ProbesInterrupted {
@@ -104,7 +110,7 @@ impl Recorder {
         let mut sites = 0;
         for &id in objects {
             let Some(object) = self.objects.get(id) else { continue };
-            let plan = self.plans.entry(id).or_insert_with(|| plan([object]));
+            let plan = self.plans.entry(id).or_insert_with(|| plan([object], &self.functions));
             let process = &mut self.processes[index];
             if !plan.sites.is_empty() {
                 log::debug!("process {}: {plan}", process.pid);
@@ -114,6 +120,8 @@ impl Recorder {
                 sites += plan.sites.len();
             }
             process.planned.insert(id);
+            let doubts = doubts_of(plan);
+            doubts.into_iter().for_each(|doubt| self.warn(doubt));
         }
         Ok(sites)
     }
@@ -149,6 +157,18 @@ impl Recorder {
         Err(error)
     }
 
+    /// The user's own functions that no object defines which was searched so far.
+    fn warn_of_missing_functions(&mut self, index: usize) {
+        let planned = &self.processes[index].planned;
+        let sites = || planned.iter().filter_map(|object| self.plans.get(object)).flat_map(|plan| &plan.sites);
+        let is_defined = |name: &str| sites().any(|site| site.function.name == name || site.aliases.contains(&name));
+        let missing: Vec<_> =
+            self.functions.own().map(|function| function.name).filter(|name| !is_defined(name)).collect();
+        let pid = self.processes[index].pid;
+        self.warnings.retain(|warning| !matches!(warning, Warning::NoSuchFunction { pid: of, .. } if *of == pid));
+        missing.into_iter().for_each(|function| self.warn(Warning::NoSuchFunction { pid, function }));
+    }
+
     fn no_allocator_in(&self, index: usize) -> String {
         let process = &self.processes[index];
         let searched =
@@ -162,4 +182,16 @@ impl Recorder {
             searched.join(", ")
         )
     }
+}
+
+/// What in an object should have been probed, perhaps, and could not.
+fn doubts_of(plan: &AttachPlan) -> Vec<Warning> {
+    let doubts = plan.searched.iter().flat_map(|searched| {
+        let path = || searched.path.clone();
+        let left_out =
+            searched.left_out.iter().cloned().map(move |function| Warning::FunctionLeftOut { path: path(), function });
+        let unnamed = searched.unnamed.map(|reason| Warning::AllocatorUnnamed { path: path(), reason });
+        left_out.chain(unnamed)
+    });
+    doubts.collect()
 }
