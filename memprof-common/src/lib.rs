@@ -105,14 +105,14 @@ pub struct NurseryKey {
 pub struct NurseryEntry {
     /// Bytes requested.
     pub size: u64,
-    /// The allocating stack, a key of `STACKS`, or [`UNKNOWN_STACK`].
+    /// The allocating stack's name, or [`UNKNOWN_STACK`].
     pub stack: u64,
     /// When the allocator returned: nanoseconds of `CLOCK_MONOTONIC`.
     pub time: u64,
 }
 
-/// Value of `STACKS`, by the stack's 64-bit hash: all allocations made there, freed since or not. While sampling, each of
-/// those taken counts as [`sampling::units`] says.
+/// Value of `STACKS` and `MORE_STACKS`, by the stack's 64-bit name: all allocations made there since it was entered, freed since or
+/// not. While sampling, each of those taken counts as [`sampling::units`] says.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct StackTotals {
@@ -121,6 +121,20 @@ pub struct StackTotals {
     /// Bytes requested by them; modulo 2^64.
     pub allocated_bytes: u64,
 }
+
+/// `STACK_TURN`, one element: which of the two tables of stacks is in use. Userspace has the programs go on with the other one, which
+/// is empty, when one fills up, and then empties that.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StackTurn {
+    /// 0: `STACKS`; 1: `MORE_STACKS`. Only userspace writes it.
+    pub table: u64,
+    /// How many stacks were entered into each since it was emptied.
+    pub entered: [u64; 2],
+}
+
+/// This bit tells the name of a stack in a [`StackCopyRecord`], which has it, from one that is a hash of its frames.
+pub const IS_COPY: u64 = 1;
 
 /// Value of `TOTALS`, by image, for each CPU: what happened, and what was lost, by cause.
 #[repr(C)]
@@ -206,6 +220,8 @@ pub mod kind {
     pub const NURSERY_FILLING: u32 = 5;
     /// [`super::StackCopyRecord`], in `EVENTS`.
     pub const STACK_COPY: u32 = 6;
+    /// [`super::Header`] alone, in `CONTROL`: the table of stacks passed its fill mark.
+    pub const STACKS_FILLING: u32 = 7;
 }
 
 /// Starts every record.
@@ -236,7 +252,7 @@ pub struct FreeRecord {
 pub struct StackRecord {
     /// [`kind::STACK`].
     pub header: Header,
-    /// Its hash, the key in `STACKS`.
+    /// Its name, the key in `STACKS` or `MORE_STACKS`.
     pub stack: u64,
     /// Number of frames.
     pub depth: u32,
@@ -269,7 +285,7 @@ impl StackRecord {
 pub struct StackCopyRecord {
     /// [`kind::STACK_COPY`].
     pub header: Header,
-    /// A name that no other stack has; not in `STACKS`.
+    /// A name that no other stack has; in no table.
     pub stack: u64,
     /// The registers of the allocator's caller, to which it has returned.
     pub ip: u64,
@@ -329,6 +345,7 @@ const _: () = {
     assert!(size_of::<NurseryKey>() == 16);
     assert!(size_of::<NurseryEntry>() == 24);
     assert!(size_of::<StackTotals>() == 16);
+    assert!(size_of::<StackTurn>() == 24);
     assert!(size_of::<ImageTotals>() == 88);
     assert!(size_of::<Call>() == 88);
     assert!(size_of::<InFlight>() == 8 + MAX_CALLS * 88);
@@ -354,5 +371,5 @@ mod pod {
     unsafe impl aya::Pod for super::unwind::Row {}
     // SAFETY: `repr(C)`, integers only, without padding.
     unsafe impl aya::Pod for super::kernel_structs::KernelOffsets {}
-    plain_old_data!(Binding, Site, Tracked, NurseryKey, NurseryEntry, StackTotals, ImageTotals);
+    plain_old_data!(Binding, Site, Tracked, NurseryKey, NurseryEntry, StackTotals, StackTurn, ImageTotals);
 }

@@ -5,7 +5,7 @@ use aya_ebpf::{
     helpers::{bpf_get_smp_processor_id, bpf_ktime_get_ns, generated::bpf_probe_read_user},
     programs::RetProbeContext,
 };
-use memprof_common::{Call, Header, STACK_COPY_BYTES, StackCopyRecord, UNKNOWN_STACK, kind};
+use memprof_common::{Call, Header, IS_COPY, STACK_COPY_BYTES, StackCopyRecord, UNKNOWN_STACK, kind};
 
 use crate::{maps::COPIES, records, return_probes::restore_return_addresses, stack::mix, totals};
 
@@ -38,7 +38,7 @@ fn fill(ctx: &RetProbeContext, record: &mut StackCopyRecord, slot: u32, call: &C
     // SAFETY: the helpers have no preconditions; the registers are the kernel's.
     let (time, cpu, registers) = unsafe { (bpf_ktime_get_ns(), bpf_get_smp_processor_id(), &*ctx.regs) };
     record.header = Header { kind: kind::STACK_COPY, image: call.image, time };
-    record.stack = mix(time ^ u64::from(cpu) << 48 ^ u64::from(slot) << 60) | 1;
+    record.stack = mix(time ^ u64::from(cpu) << 48 ^ u64::from(slot) << 60) | IS_COPY;
     record.ip = registers.rip;
     record.sp = registers.rsp;
     record.bp = registers.rbp;

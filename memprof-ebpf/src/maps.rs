@@ -7,7 +7,7 @@ use aya_ebpf::{
 };
 use memprof_common::{
     Binding, Cookie, ImageTotals, InFlight, MAX_FRAMES, MAX_SITES, MAX_TARGETS, NurseryEntry, NurseryKey, Site,
-    StackCopyRecord, StackRecord, StackTotals, Tracked,
+    StackCopyRecord, StackRecord, StackTotals, StackTurn, Tracked,
     tables::{CachedRule, MappedCode, Space},
 };
 
@@ -17,9 +17,17 @@ use crate::unwind::WINDOW_BYTES;
 #[map]
 pub static NURSERY: HashMap<NurseryKey, NurseryEntry> = HashMap::with_max_entries(1 << 18, 0);
 
-/// Counts of each known stack. Its frames went through the ring once, when it was new.
+/// Counts of each known stack. Its frames went through the ring once, when it was entered.
 #[map]
 pub static STACKS: HashMap<u64, StackTotals> = HashMap::with_max_entries(1 << 16, 0);
+
+/// Takes turns with [`STACKS`].
+#[map]
+pub static MORE_STACKS: HashMap<u64, StackTotals> = HashMap::with_max_entries(1 << 16, 0);
+
+/// Which of the two it is.
+#[map]
+pub static STACK_TURN: Array<StackTurn> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
 /// Counts of each image.
 #[map]

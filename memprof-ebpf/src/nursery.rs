@@ -86,7 +86,7 @@ pub fn resized(call: &Call, old_is_free: bool) {
     } else if old_is_free {
         count_free(call.image, call.old.size);
     } else {
-        put(call.image, call.argument, &call.old);
+        put(call.image, call.argument, &NurseryEntry { stack: stack::recall(call.image, call.old.stack), ..call.old });
     }
 }
 

@@ -4,17 +4,19 @@
 
 use core::intrinsics::{AtomicOrdering, atomic_xchg};
 
-use aya_ebpf::{bindings::BPF_NOEXIST, helpers::bpf_ktime_get_ns, programs::RetProbeContext};
+use aya_ebpf::{helpers::bpf_ktime_get_ns, programs::RetProbeContext};
 use aya_log_ebpf::debug;
 use memprof_common::{
-    Call, Cookie, Header, MAX_FRAMES, StackFrame, StackTotals, UNKNOWN_STACK, kind,
+    Call, Cookie, Header, IS_COPY, MAX_FRAMES, StackFrame, StackTotals, UNKNOWN_STACK, kind,
     tables::{FrameWord, ended},
 };
 
 use crate::{
     copy,
-    maps::{SCRATCH, SCRATCH_SLOTS, SPACES, STACKS, Scratch, Walk},
-    measure, records, sampling, totals, unwind,
+    maps::{SCRATCH, SCRATCH_SLOTS, SPACES, Scratch, Walk},
+    measure, records, sampling,
+    stack_table::Table,
+    totals, unwind,
 };
 
 const EEXIST: i32 = -17;
@@ -53,16 +55,36 @@ fn capture_into(ctx: &RetProbeContext, claimed: Claimed, call: &Call) -> u64 {
     // SAFETY: a map value, valid while the program runs.
     let (hash, ended) = unsafe { ((*claimed.scratch).walk.hash, (*claimed.scratch).walk.ended) };
     if is_known && ended & ended::IN_UNKNOWN_CODE == 0 {
-        let stack = if hash == UNKNOWN_STACK { 1 } else { hash };
-        if let Some(known) = STACKS.get_ptr_mut(stack) {
+        let stack = name(hash);
+        let table = Table::current();
+        if let Some(known) = table.find(stack) {
             count(known, call.size);
             return stack;
         }
         if place_frames(claimed.slot) != 0 {
-            return introduce(claimed, stack, call);
+            return introduce(claimed, table, stack, call);
         }
     }
     copy::keep(ctx, claimed.slot, call)
+}
+
+#[inline(always)]
+fn name(hash: u64) -> u64 {
+    match hash & !IS_COPY {
+        UNKNOWN_STACK => IS_COPY << 1,
+        name => name,
+    }
+}
+
+/// The name of the stack of a block that was out of userspace's sight for a while, within a call of `realloc` that has failed.
+/// Meanwhile, userspace may have forgotten a stack that nothing seemed to hold; not if it was entered again.
+#[inline(always)]
+pub fn recall(image: u32, stack: u64) -> u64 {
+    if stack == UNKNOWN_STACK || stack & IS_COPY != 0 || Table::current().find(stack).is_some() {
+        return stack;
+    }
+    totals::count(image, |totals| &raw mut totals.stacks_table_full);
+    UNKNOWN_STACK
 }
 
 /// Leaves the frames in scratch, and returns their number.
@@ -115,14 +137,14 @@ pub fn mix(word: u64) -> u64 {
 /// Enters a new stack and sends its frames, which have been placed. If they cannot be sent, the entry is taken back, so that the next
 /// allocation there tries again.
 #[inline(always)]
-fn introduce(claimed: Claimed, stack: u64, call: &Call) -> u64 {
+fn introduce(claimed: Claimed, table: Table, stack: u64, call: &Call) -> u64 {
     let image = call.image;
     let units = sampling::units(call.size);
     let first = StackTotals { allocations: units, allocated_bytes: call.size.wrapping_mul(units) };
-    match STACKS.insert(stack, &first, u64::from(BPF_NOEXIST)) {
+    match table.insert(stack, &first) {
         Ok(()) => {}
         Err(EEXIST) => {
-            if let Some(known) = STACKS.get_ptr_mut(stack) {
+            if let Some(known) = table.find(stack) {
                 count(known, call.size);
             }
             return stack;
@@ -141,10 +163,10 @@ fn introduce(claimed: Claimed, stack: u64, call: &Call) -> u64 {
     record.depth = walk.depth as u32;
     record.ended = walk.ended;
     if records::stack(record) {
+        table.count_entry(image);
         return stack;
     }
-    // An error means that it is gone already.
-    let _ = STACKS.remove(stack);
+    table.remove(stack);
     totals::count(image, |totals| &raw mut totals.stacks_ring_full);
     UNKNOWN_STACK
 }

@@ -30,7 +30,7 @@ pub use select::SelectedStacks;
 ///
 /// Apply a drained batch of allocations first, then the frees that were read after it, then call
 /// [`Heap::settle`]. It takes at most 48 bytes for each live block, however many came and went, besides what it keeps
-/// of each distinct stack.
+/// of each distinct stack that holds something.
 #[derive(Debug, Default)]
 pub struct Heap {
     sampling: Sampling,
@@ -57,6 +57,11 @@ impl Heap {
         self.blocks = Blocks::default();
         self.all.clear();
         self.stacks.clear();
+    }
+
+    /// Drops what it keeps of stacks that hold nothing, and held nothing when growth began to be counted.
+    pub fn forget_idle_stacks(&mut self) {
+        self.stacks.forget_idle();
     }
 
     /// The addresses of all blocks.

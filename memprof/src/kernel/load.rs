@@ -12,7 +12,13 @@ use memprof_common::{kernel_structs::KernelOffsets, tables::unwind_mode, unwind:
 use tokio::io::unix::AsyncFd;
 
 use super::{
-    Kernel, KernelError, attach::Probes, batch::BatchMap, btf::kernel_offsets, mappings::MappingWatch, memory,
+    Kernel, KernelError,
+    attach::Probes,
+    batch::BatchMap,
+    btf::kernel_offsets,
+    mappings::MappingWatch,
+    memory,
+    stack_tables::{self, StackTables},
     tables::Tables,
 };
 use crate::{model::Sampling, readiness};
@@ -38,7 +44,7 @@ impl fmt::Debug for Logger {
 pub struct Sizes {
     /// Live blocks that can wait to be drained.
     pub nursery_entries: u32,
-    /// Distinct stacks.
+    /// Stacks that can be new between two drains, twice.
     pub stack_entries: u32,
     /// Bytes of the ring that frees and new stacks go through; rounded up to a power of two of pages.
     pub ring_bytes: u32,
@@ -138,7 +144,7 @@ impl Kernel {
             events: ring(&mut bpf, "EVENTS")?,
             control: ring(&mut bpf, "CONTROL")?,
             nursery: BatchMap::new(hash(&mut bpf, "NURSERY")?)?,
-            stacks: BatchMap::new(hash(&mut bpf, "STACKS")?)?,
+            stacks: StackTables::new(&mut bpf, sizes.stack_entries)?,
             totals: take(&mut bpf, "TOTALS")?.try_into()?,
             targets: take(&mut bpf, "TARGETS")?.try_into()?,
             tracked: take(&mut bpf, "TRACKED")?.try_into()?,
@@ -180,10 +186,12 @@ fn load_object(
     EbpfLoader::new()
         .map_max_entries("NURSERY", sizes.nursery_entries)
         .map_max_entries("STACKS", sizes.stack_entries)
+        .map_max_entries("MORE_STACKS", sizes.stack_entries)
         .map_max_entries("EVENTS", sizes.ring_bytes)
         .map_max_entries("IN_FLIGHT", sizes.threads)
         .map_max_entries("ROWS", sizes.rows())
         .override_global("NURSERY_MARK", &nursery_mark, true)
+        .override_global("STACKS_MARK", &stack_tables::mark(sizes.stack_entries), true)
         .override_global("SAMPLE_BYTES", &sample_bytes, true)
         .override_global("RING_MARK", &ring_mark, true)
         .override_global("UNWIND_MODE", &unwind_mode, true)
@@ -238,7 +246,14 @@ fn ring(bpf: &mut Ebpf, name: &str) -> Result<AsyncFd<RingBuf<MapData>>, KernelE
     readiness::watch(ring).map_err(|source| KernelError::Call { call: "epoll_ctl", source })
 }
 
-fn hash(bpf: &mut Ebpf, name: &str) -> Result<MapData, KernelError> {
+pub(super) fn array(bpf: &mut Ebpf, name: &str) -> Result<MapData, KernelError> {
+    match take(bpf, name)? {
+        Map::Array(map) => Ok(map),
+        _ => Err(failed(format!("map {name} is no array"))),
+    }
+}
+
+pub(super) fn hash(bpf: &mut Ebpf, name: &str) -> Result<MapData, KernelError> {
     match take(bpf, name)? {
         Map::HashMap(map) => Ok(map),
         _ => Err(failed(format!("map {name} is no hash map"))),

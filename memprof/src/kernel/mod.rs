@@ -6,10 +6,12 @@ mod batch;
 mod btf;
 mod decode;
 mod extents;
+mod grace;
 mod load;
 mod mapped_array;
 mod mappings;
 mod memory;
+mod stack_tables;
 mod support;
 mod tables;
 
@@ -21,7 +23,7 @@ use aya::{
     programs::{Program, ProgramError},
 };
 use memprof_common::{
-    ImageTotals, NurseryEntry, NurseryKey, StackTotals, Tracked,
+    ImageTotals, NurseryEntry, NurseryKey, Tracked,
     unwind::{Row, Rule},
 };
 use tokio::io::unix::AsyncFd;
@@ -31,6 +33,7 @@ use self::{
     batch::BatchMap,
     load::{Logger, take, try_loading},
     mappings::MappingWatch,
+    stack_tables::StackTables,
     tables::Tables,
 };
 pub use self::{
@@ -92,7 +95,7 @@ pub struct Kernel {
     events: AsyncFd<RingBuf<MapData>>,
     control: AsyncFd<RingBuf<MapData>>,
     nursery: BatchMap<NurseryKey, NurseryEntry>,
-    stacks: BatchMap<u64, StackTotals>,
+    stacks: StackTables,
     totals: PerCpuHashMap<MapData, u32, ImageTotals>,
     targets: Array<MapData, u32>,
     tracked: HashMap<MapData, u32, Tracked>,
@@ -245,18 +248,30 @@ impl Kernel {
         }
     }
 
-    /// The number of allocations made at each stack, of all images, as [`crate::model::Sampling::units`] counts.
-    pub fn stack_totals(&self, mut apply: impl FnMut(StackId, u64)) -> Result<(), KernelError> {
-        self.stacks.for_each(|stack, totals| apply(StackId(stack), totals.allocations))
+    /// The number of allocations made at each stack, of all images, as [`crate::model::Sampling::units`] counts, since the
+    /// programs have known it.
+    pub fn stack_totals(&self, apply: impl FnMut(StackId, u64)) -> Result<(), KernelError> {
+        self.stacks.for_each(apply)
+    }
+
+    /// Whether the programs know so many stacks that they soon have no room for more.
+    pub fn stacks_are_filling(&self) -> bool {
+        self.stacks.is_filling()
+    }
+
+    /// Makes the programs forget all stacks that they know, and tells what [`Self::stack_totals`] would. A stack that is seen
+    /// again is told again, as new.
+    ///
+    /// What the programs did before is told by drains that begin afterwards.
+    pub fn take_stack_totals(&mut self, apply: impl FnMut(StackId, u64)) -> Result<(), KernelError> {
+        self.stacks.take_turns(apply)
     }
 
     /// Forgets an image that is over, and its stacks.
     pub fn forget(&mut self, image: ImageId, stacks: &[StackId]) {
         // An error means that there is nothing to remove.
         let _ = self.totals.remove(&image.0);
-        for stack in stacks {
-            let _ = self.stacks.remove(&stack.0);
-        }
+        stacks.iter().for_each(|stack| self.stacks.remove(*stack));
     }
 
     /// Bytes of kernel memory that the maps hold, as the kernel accounts them.
