@@ -4,9 +4,13 @@
 
 mod support;
 
-use std::collections::BTreeMap;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+    process::{Command, Stdio},
+};
 
-use support::{Program, StackReport, Target, attach};
+use support::{Attached, Program, StackReport, Target, attach};
 
 /// `at(path)` calls `leaf(path)` on a stack of its own for each path, of so many bits.
 const STACKS: &str = r#"
@@ -159,4 +163,154 @@ int main(void) {
         assert_eq!(run.last().process().outstanding(), (77, 1));
         assert_eq!(run.last().process().stacks()[0].functions().is_empty(), lost == 1);
     }
+}
+
+#[test]
+fn a_million_live_blocks_come_and_go_and_none_is_lost() {
+    const BLOCKS: u64 = 1_000_000;
+    let program = c(&format!(
+        r#"
+enum {{ THREADS = 2, SHARE = {BLOCKS} / THREADS }};
+static void *blocks[THREADS][SHARE];
+static pthread_barrier_t all;
+static void leaf(int path) {{}}
+__attribute__((noinline)) static void fill(void **mine) {{
+    for (int i = 0; i < SHARE; i++) CHECK(mine[i] = malloc(24));
+}}
+__attribute__((noinline)) static void replace(void **mine) {{
+    for (int i = 0; i < SHARE; i++) {{
+        free(mine[i]);
+        CHECK(mine[i] = malloc(40));
+        free(malloc(100));
+    }}
+}}
+// What the other thread has allocated.
+__attribute__((noinline)) static void release(void **others) {{
+    for (int i = 0; i < SHARE; i++) free(others[i]);
+}}
+static void *work(void *index) {{
+    pthread_barrier_wait(&all);
+    fill(blocks[(long)index]);
+    pthread_barrier_wait(&all);
+    pthread_barrier_wait(&all);
+    replace(blocks[(long)index]);
+    pthread_barrier_wait(&all);
+    pthread_barrier_wait(&all);
+    release(blocks[!index]);
+    pthread_barrier_wait(&all);
+    pause();
+}}
+int main(void) {{
+    pthread_t threads[THREADS];
+    pthread_barrier_init(&all, NULL, THREADS + 1);
+    for (long i = 0; i < THREADS; i++) CHECK(!pthread_create(&threads[i], NULL, work, (void *)i));
+    say("ready");
+    for (int i = 0; i < 3; i++) {{
+        await_line();
+        pthread_barrier_wait(&all);
+        pthread_barrier_wait(&all);
+        say("done");
+    }}
+    await_line();
+    return 0;
+}}"#
+    ));
+    let mut target = Target::piped(program.path());
+    assert_eq!(target.hear(), "ready");
+    // Only what it does by itself at default sizes.
+    let mut memprof = attach(target.pid(), &["--interval", "1h"]);
+    memprof.ready();
+    let mut after = |memprof: &mut Attached| {
+        target.tell("go");
+        assert_eq!(target.hear(), "done");
+        memprof.signal("USR1");
+        let report = memprof.next_report();
+        assert_eq!((report.lost(), report.warnings()), ((0, 0, 0), Vec::new()));
+        let process = report.process();
+        (process.totals(), process.outstanding())
+    };
+    assert_eq!(after(&mut memprof), ([BLOCKS, 24 * BLOCKS, 0, 0], (24 * BLOCKS, BLOCKS)));
+    let allocated = [3 * BLOCKS, (24 + 40 + 100) * BLOCKS];
+    let freed = [2 * BLOCKS, (24 + 100) * BLOCKS];
+    assert_eq!(after(&mut memprof), ([allocated, freed].concat().try_into().unwrap(), (40 * BLOCKS, BLOCKS)));
+    assert_eq!(after(&mut memprof), ([allocated, allocated].concat().try_into().unwrap(), (0, 0)));
+    let run = memprof.interrupt();
+    assert!(run.exact().stacks().is_empty());
+}
+
+#[test]
+fn a_process_with_500_libraries_is_attached_to_and_each_is_told_from_the_others() {
+    const LIBRARIES: usize = 500;
+    let program = c(r#"
+#include <dlfcn.h>
+static void leaf(int path) {}
+static void (*allocate[1000])(void);
+static void load(const char *file, int index) {
+    void *library = dlopen(file, RTLD_NOW);
+    CHECK(library && (allocate[index] = dlsym(library, "allocate")));
+}
+int main(int argc, char **argv) {
+    for (int i = 1; i < argc - 1; i++) load(argv[i], i);
+    say("ready");
+    await_line();
+    for (int i = 1; i < argc - 1; i++) allocate[i]();
+    load(argv[argc - 1], argc - 1);
+    allocate[argc - 1]();
+    return 0;
+}"#);
+    let files = libraries(&program, LIBRARIES + 1);
+    let mut target =
+        Target::start(Command::new(program.path()).args(&files).stdin(Stdio::piped()).stdout(Stdio::piped()));
+    assert_eq!(target.hear(), "ready");
+    let mut memprof = attach(target.pid(), &[]);
+    memprof.ready();
+    target.tell("allocate");
+    let run = memprof.wait();
+    assert_eq!(run.last().lost(), (0, 0, 0));
+    assert_eq!(run.last().warnings(), Vec::<String>::new());
+    let process = run.last().process();
+    let stacks = process.stacks();
+    let of_libraries: BTreeMap<_, _> =
+        stacks.iter().filter_map(|stack| Some((library_of(stack)?, (stack.outstanding(), depth(stack))))).collect();
+    // Whole, whatever is above `main`.
+    let depths: BTreeSet<_> = of_libraries.values().map(|(_, depth)| *depth).collect();
+    assert_eq!(depths.len(), 1, "{depths:?}");
+    for (number, file) in files.iter().enumerate() {
+        assert_eq!(of_libraries[file.to_str().unwrap()].0, (1000 + number as u64, 1), "{}", file.display());
+    }
+    assert_eq!(of_libraries.len(), LIBRARIES + 1);
+}
+
+/// So many libraries, each of which allocates once, 1000 bytes and its number: one that is compiled, and copies of it with other numbers.
+fn libraries(program: &Program, count: usize) -> Vec<PathBuf> {
+    const SOURCE: &str = r#"
+#include <stdlib.h>
+const char number[] = "number 0000";
+void allocate(void) { malloc(1000 + atoi(number + 7)); }
+"#;
+    let first = program.folder().join("library.so");
+    std::fs::write(program.folder().join("library.c"), SOURCE).unwrap();
+    let mut gcc = Command::new("gcc");
+    gcc.args(["-w", "-shared", "-fPIC", "-O0", "-Wl,--build-id=none", "library.c", "-o", "library.so"]);
+    assert!(gcc.current_dir(program.folder()).status().unwrap().success());
+    let bytes = std::fs::read(first).unwrap();
+    let place = bytes.windows(11).position(|bytes| bytes == b"number 0000").unwrap() + 7;
+    let copy = |number| {
+        let path = program.folder().join(format!("library{number}.so"));
+        let mut bytes = bytes.clone();
+        bytes[place..place + 4].copy_from_slice(format!("{number:04}").as_bytes());
+        std::fs::write(&path, bytes).unwrap();
+        path
+    };
+    (0..count).map(copy).collect()
+}
+
+/// The file of a stack's first function, if that is ours.
+fn library_of(stack: &StackReport<'_>) -> Option<String> {
+    let frame = &stack.0["frames"][0];
+    (frame["function"] == "allocate").then(|| frame["module"].as_str().unwrap().to_owned())
+}
+
+fn depth(stack: &StackReport<'_>) -> usize {
+    stack.functions().len()
 }
