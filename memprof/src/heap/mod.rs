@@ -9,6 +9,7 @@
 mod blocks;
 mod chunks;
 mod estimate;
+mod index;
 #[cfg(test)]
 mod model_test;
 #[cfg(test)]
