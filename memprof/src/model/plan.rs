@@ -50,6 +50,19 @@ pub struct AllocatorFunction {
     pub release: Release,
 }
 
+impl AllocatorFunction {
+    /// Of so many first arguments must the programs see the values.
+    pub fn arguments(&self) -> usize {
+        let of_size = match self.size {
+            Size::None => 0,
+            Size::Argument(index) => usize::from(index) + 1,
+            Size::Product(first) => usize::from(first) + 2,
+        };
+        let has_first = self.pointer == Pointer::WrittenToArgument0 || self.release != Release::None;
+        of_size.max(usize::from(has_first))
+    }
+}
+
 /// Which kernels emulate an instruction that is under a probe, and need not single-step it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Emulation {

@@ -71,7 +71,7 @@ fn check_rules(path: &Path, sites: &[ProbeSite]) {
             Choice::Entry(_) => assert_eq!(entry, probed),
             Choice::EmulatedEntry { .. } => assert!(entry == probed && function[0].is_emulated()),
             Choice::Later { .. } => {
-                objdump::check(&function, probed);
+                objdump::check(&function, probed, site.function.arguments());
                 listed.iter().for_each(|line| objdump::check_target(line, entry..=probed));
             }
         }
@@ -104,7 +104,7 @@ fn jemalloc() {
         "aligned_alloc push",
         "memalign push",
         "valloc push",
-        "free",
+        "free + 48 jne",
     ];
     check_file(JEMALLOC, &[("1d5163c246dc9cd2b4d339f2ac42efd95c6e0ae1", &version_5_3_0)]);
 }
@@ -121,7 +121,7 @@ fn mimalloc() {
         "memalign jmp",
         "valloc jmp",
         "pvalloc jmp",
-        "free",
+        "free + 6 je",
         "cfree jmp",
     ];
     check_file(MIMALLOC, &[("d07f4e7dc9a039fcbe7747f416476bd65cb48e8b", &version_2_0_9)]);
@@ -133,7 +133,7 @@ fn musl() {
         "malloc jmp",
         "calloc push",
         "realloc jmp",
-        "reallocarray",
+        "reallocarray + 6 je",
         "posix_memalign push",
         "aligned_alloc push",
         "memalign jmp",
