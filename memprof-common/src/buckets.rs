@@ -82,28 +82,34 @@ pub mod table {
     pub const NURSERY: u32 = 0;
     /// Values in `STACKS`; keys: [`super::stack_key`].
     pub const STACKS: u32 = 1;
+    /// Values in `MORE_STACKS`; keys: [`super::stack_key`].
+    pub const MORE_STACKS: u32 = 2;
     /// Values in `IN_FLIGHT`; keys: `bpf_get_current_pid_tgid()`.
-    pub const THREADS: u32 = 2;
+    pub const THREADS: u32 = 3;
     /// Values in `TOTALS`; keys: [`super::image_key`].
-    pub const IMAGES: u32 = 3;
+    pub const IMAGES: u32 = 4;
 }
+
+/// How many tables there are.
+pub const TABLES: u32 = 5;
 
 /// Where all tables are.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Directory {
     /// By [`table`].
-    pub tables: [Table; 4],
+    pub tables: [Table; TABLES as usize],
 }
 
 impl Directory {
-    /// Tables for so many elements, one behind the other.
+    /// Tables for so many elements, one behind the other; two of stacks.
     pub const fn with_room_for(blocks: u32, stacks: u32, threads: u32, images: u32) -> Self {
         let nursery = Table::with_room_for(blocks, 0);
-        let stacks = Table::with_room_for(stacks, nursery.end());
-        let threads = Table::with_room_for(threads, stacks.end());
+        let first_stacks = Table::with_room_for(stacks, nursery.end());
+        let more_stacks = Table::with_room_for(stacks, first_stacks.end());
+        let threads = Table::with_room_for(threads, more_stacks.end());
         let images = Table::with_room_for(images, threads.end());
-        Self { tables: [nursery, stacks, threads, images] }
+        Self { tables: [nursery, first_stacks, more_stacks, threads, images] }
     }
 
     /// One of [`table`].
@@ -132,10 +138,13 @@ pub const fn address_of_block(key: u64) -> u64 {
     key & (ADDRESS_END - 1)
 }
 
-/// The key of a stack, made of its hash.
+/// The name and key of a stack, made of its hash. Not one of a copied stack ([`crate::IS_COPY`]).
 #[inline(always)]
 pub const fn stack_key(hash: u64) -> u64 {
-    if hash & LAST_KEY < FIRST_KEY { FIRST_KEY } else { hash & LAST_KEY }
+    match hash & LAST_KEY & !crate::IS_COPY {
+        FREE => FIRST_KEY,
+        key => key,
+    }
 }
 
 /// The key of an image's totals.
@@ -151,9 +160,9 @@ mod tests {
     #[test]
     fn tables_stand_one_behind_the_other() {
         let directory = Directory::with_room_for(100, 10, 1, 6);
-        assert_eq!(directory.tables.map(Table::slots), [256, 16, 8, 8]);
-        assert_eq!(directory.tables.map(|table| table.first_line), [0, 32, 34, 35]);
-        assert_eq!(directory.lines(), 36);
+        assert_eq!(directory.tables.map(Table::slots), [256, 16, 16, 8, 8]);
+        assert_eq!(directory.tables.map(|table| table.first_line), [0, 32, 34, 36, 37]);
+        assert_eq!(directory.lines(), 38);
     }
 
     #[test]

@@ -124,7 +124,7 @@ pub struct Tracked {
 pub struct NurseryEntry {
     /// Bytes requested.
     pub size: u64,
-    /// The allocating stack, a key of `STACKS`, or [`UNKNOWN_STACK`].
+    /// The allocating stack's name, or [`UNKNOWN_STACK`].
     pub stack: u64,
     /// When the allocator returned: nanoseconds of `CLOCK_MONOTONIC`.
     pub time: u64,
@@ -134,14 +134,28 @@ pub struct NurseryEntry {
     pub reserved: u32,
 }
 
-/// Value of `STACKS`, by the stack's 64-bit hash: all allocations made there, freed since or not. While sampling, each of
-/// those taken counts as [`sampling::units`] says.
+/// Value of `STACKS` and `MORE_STACKS`, by the stack's 64-bit name: all allocations made there since it was entered, freed since or
+/// not. While sampling, each of those taken counts as [`sampling::units`] says.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct StackTotals {
     /// Number of allocations.
     pub allocations: u64,
 }
+
+/// `STACK_TURN`, one element: which of the two tables of stacks is in use. Userspace has the programs go on with the other one, which
+/// is empty, when one fills up, and then empties that.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StackTurn {
+    /// 0: `STACKS`; 1: `MORE_STACKS`. Only userspace writes it.
+    pub table: u64,
+    /// How many stacks were entered into each since it was emptied.
+    pub entered: [u64; 2],
+}
+
+/// This bit tells the name of a stack in a [`StackCopyRecord`], which has it, from one that is a hash of its frames.
+pub const IS_COPY: u64 = 1;
 
 /// Value of `TOTALS`, by image, for each CPU: what happened, and what was lost, by cause.
 #[repr(C)]
@@ -231,6 +245,8 @@ pub mod kind {
     pub const STACK_COPY: u32 = 6;
     /// [`super::AllocationRecord`], in `EVENTS`.
     pub const ALLOCATION: u32 = 7;
+    /// [`super::Header`] alone, in `CONTROL`: the table of stacks passed its fill mark.
+    pub const STACKS_FILLING: u32 = 8;
 }
 
 /// Starts every record.
@@ -275,7 +291,7 @@ pub struct AllocationRecord {
 pub struct StackRecord {
     /// [`kind::STACK`].
     pub header: Header,
-    /// Its hash, the key in `STACKS`.
+    /// Its name, the key in `STACKS` or `MORE_STACKS`.
     pub stack: u64,
     /// Number of frames.
     pub depth: u32,
@@ -308,7 +324,7 @@ impl StackRecord {
 pub struct StackCopyRecord {
     /// [`kind::STACK_COPY`].
     pub header: Header,
-    /// A name that no other stack has; not in `STACKS`.
+    /// A name that no other stack has; in no table.
     pub stack: u64,
     /// The registers of the allocator's caller, to which it has returned.
     pub ip: u64,
@@ -367,6 +383,7 @@ const _: () = {
     assert!(size_of::<Tracked>() == 8);
     assert!(size_of::<NurseryEntry>() == 32);
     assert!(size_of::<StackTotals>() == 8);
+    assert!(size_of::<StackTurn>() == 24);
     assert!(size_of::<ImageTotals>() == 88);
     assert!(size_of::<Call>() == 104);
     assert!(size_of::<InFlight>() == 8 + MAX_CALLS * 104);
@@ -395,5 +412,5 @@ mod pod {
     unsafe impl aya::Pod for super::buckets::Directory {}
     // SAFETY: `repr(C)`, integers only, without padding.
     unsafe impl aya::Pod for super::kernel_structs::KernelOffsets {}
-    plain_old_data!(Binding, Site, Tracked, NurseryEntry, StackTotals, ImageTotals);
+    plain_old_data!(Binding, Site, Tracked, NurseryEntry, StackTotals, StackTurn, ImageTotals);
 }

@@ -2,7 +2,7 @@
 
 use core::intrinsics::{AtomicOrdering, atomic_cxchg};
 
-use memprof_common::buckets::{CLAIMED, Directory, FREE, LAST_KEY, Line, SLOTS_A_LINE, Table};
+use memprof_common::buckets::{CLAIMED, Directory, FREE, LAST_KEY, Line, SLOTS_A_LINE, TABLES, Table};
 
 use crate::maps::KEYS;
 
@@ -13,21 +13,24 @@ static DIRECTORY: Directory = Directory::with_room_for(3 << 16, 3 << 15, 3 << 12
 /// No slot.
 const NONE: u32 = u32::MAX;
 
-/// An element's place in one of the tables: the index of its value.
+/// An element's place in one of the tables.
 #[derive(Clone, Copy)]
-pub struct Slot<const TABLE: u32>(u32);
+pub struct Slot {
+    table: u32,
+    value: u32,
+}
 
-impl<const TABLE: u32> Slot<TABLE> {
-    /// The slot that has the key.
+impl Slot {
+    /// The slot of a table that has the key.
     #[inline(always)]
-    pub fn find(key: u64) -> Option<Self> {
-        Self::some(find_slot(TABLE, key))
+    pub fn find(table: u32, key: u64) -> Option<Self> {
+        Self::some(table, find_slot(table, key))
     }
 
-    /// A free slot for a key, claimed. Fill in its value, then [publish](Self::publish).
+    /// A free slot of a table for a key, claimed. Fill in its value, then [publish](Self::publish).
     #[inline(always)]
-    pub fn claim_free(key: u64) -> Option<Self> {
-        Self::some(claim_free_slot(TABLE, key))
+    pub fn claim_free(table: u32, key: u64) -> Option<Self> {
+        Self::some(table, claim_free_slot(table, key))
     }
 
     /// Claims the element from all others; `false` if it is not there any more. Take its value, then [free](Self::free) it.
@@ -55,17 +58,17 @@ impl<const TABLE: u32> Slot<TABLE> {
     /// The value's index in the table's own array.
     #[inline(always)]
     pub fn value(self) -> u32 {
-        self.0
+        self.value
     }
 
     #[inline(always)]
-    fn some(slot: u32) -> Option<Self> {
-        if slot == NONE { None } else { Some(Self(slot)) }
+    fn some(table: u32, value: u32) -> Option<Self> {
+        if value == NONE { None } else { Some(Self { table, value }) }
     }
 
     #[inline(always)]
     fn place(self) -> Option<*mut u64> {
-        place(first_line(TABLE) * SLOTS_A_LINE + self.0)
+        place(table(self.table).first_line * SLOTS_A_LINE + self.value)
     }
 }
 
@@ -79,15 +82,9 @@ fn place(key: u32) -> Option<*mut u64> {
 
 #[inline(always)]
 fn table(number: u32) -> Table {
-    let table = &raw const DIRECTORY.tables[number as usize & 3];
-    // SAFETY: a plain read of a constant that the loader may have replaced.
-    unsafe { table.read_volatile() }
-}
-
-#[inline(always)]
-fn first_line(number: u32) -> u32 {
-    // SAFETY: see `table`.
-    unsafe { (&raw const DIRECTORY.tables[number as usize & 3].first_line).read_volatile() }
+    let number = if number < TABLES { number } else { 0 };
+    // SAFETY: within the array; a plain read of a constant that the loader may have replaced.
+    unsafe { (&raw const DIRECTORY.tables).cast::<Table>().add(number as usize).read_volatile() }
 }
 
 /// The slot of a key in a table, or [`NONE`].

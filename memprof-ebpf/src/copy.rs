@@ -4,7 +4,7 @@
 use core::mem::offset_of;
 
 use aya_ebpf::helpers::{bpf_get_smp_processor_id, bpf_ktime_get_ns, generated::bpf_probe_read_user};
-use memprof_common::{Call, Header, ImageTotals, STACK_COPY_BYTES, StackCopyRecord, UNKNOWN_STACK, kind};
+use memprof_common::{Call, Header, IS_COPY, ImageTotals, STACK_COPY_BYTES, StackCopyRecord, UNKNOWN_STACK, kind};
 
 use crate::{arch::Returning, maps::COPIES, records, return_probes::restore_return_addresses, stack::mix, totals};
 
@@ -38,7 +38,7 @@ fn fill(ctx: &impl Returning, record: &mut StackCopyRecord, slot: u32, call: &Ca
     let (time, cpu) = unsafe { (bpf_ktime_get_ns(), bpf_get_smp_processor_id()) };
     let caller = ctx.caller();
     record.header = Header { kind: kind::STACK_COPY, image: call.image, time };
-    record.stack = mix(time ^ u64::from(cpu) << 48 ^ u64::from(slot) << 60) | 1;
+    record.stack = mix(time ^ u64::from(cpu) << 48 ^ u64::from(slot) << 60) | IS_COPY;
     record.ip = caller.ip;
     record.sp = caller.sp;
     record.bp = caller.bp;

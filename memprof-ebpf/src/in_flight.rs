@@ -26,14 +26,13 @@ use aya_log_ebpf::debug;
 use memprof_common::{Call, Cookie, ImageTotals, InFlight, MAX_CALLS, buckets::table};
 
 use crate::{
-    arch, buckets,
+    arch,
+    buckets::Slot,
     maps::{IN_FLIGHT, SITES, image_of},
     measure,
     nursery::{self, Block},
     totals,
 };
-
-type Slot = buckets::Slot<{ table::THREADS }>;
 
 /// What an entry saw.
 pub struct Entered {
@@ -127,7 +126,7 @@ pub fn leave_by_exit(ctx: &ProbeContext) -> Option<&'static Call> {
 
 #[inline(always)]
 fn close(stack_pointer: u64, is_ours: impl Fn(&Call) -> bool) -> Option<&'static Call> {
-    let thread = thread_at(Slot::find(bpf_get_current_pid_tgid())?)?;
+    let thread = thread_at(Slot::find(table::THREADS, bpf_get_current_pid_tgid())?)?;
     for _ in 0..MAX_CALLS {
         let call: *const Call = innermost(thread)?;
         // SAFETY: it points into `thread`, which only this thread changes.
@@ -154,7 +153,7 @@ fn close(stack_pointer: u64, is_ours: impl Fn(&Call) -> bool) -> Option<&'static
 /// Forgets a thread that is in no call any more.
 #[inline(always)]
 pub fn forget(thread: u64) {
-    if let Some(slot) = Slot::find(thread)
+    if let Some(slot) = Slot::find(table::THREADS, thread)
         && slot.claim(thread)
     {
         slot.free();
@@ -164,7 +163,7 @@ pub fn forget(thread: u64) {
 #[inline(always)]
 fn current_thread() -> Option<&'static mut InFlight> {
     let key = bpf_get_current_pid_tgid();
-    match Slot::find(key) {
+    match Slot::find(table::THREADS, key) {
         Some(slot) => thread_at(slot),
         None => new_thread(key),
     }
@@ -172,7 +171,7 @@ fn current_thread() -> Option<&'static mut InFlight> {
 
 #[inline(always)]
 fn new_thread(key: u64) -> Option<&'static mut InFlight> {
-    let slot = Slot::claim_free(key)?;
+    let slot = Slot::claim_free(table::THREADS, key)?;
     let thread = thread_at(slot)?;
     thread.depth = 0;
     slot.publish(key);

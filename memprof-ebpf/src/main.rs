@@ -23,6 +23,7 @@ mod records;
 mod return_probes;
 mod sampling;
 mod stack;
+mod stack_table;
 mod totals;
 mod unwind;
 

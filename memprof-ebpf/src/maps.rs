@@ -7,7 +7,7 @@ use aya_ebpf::{
 };
 use memprof_common::{
     Binding, Cookie, ImageTotals, InFlight, MAX_FRAMES, MAX_SITES, MAX_TARGETS, NurseryEntry, Site, StackCopyRecord,
-    StackRecord, StackTotals, Tracked,
+    StackRecord, StackTotals, StackTurn, Tracked,
     buckets::Line,
     tables::{CachedRule, MappedCode, Space},
 };
@@ -22,9 +22,17 @@ pub static KEYS: Array<Line> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 #[map]
 pub static NURSERY: Array<NurseryEntry> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
-/// Counts of each known stack. Its frames went through the ring once, when it was new.
+/// Counts of each known stack. Its frames went through the ring once, when it was entered.
 #[map]
 pub static STACKS: Array<StackTotals> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+
+/// Takes turns with [`STACKS`].
+#[map]
+pub static MORE_STACKS: Array<StackTotals> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+
+/// Which of the two it is.
+#[map]
+pub static STACK_TURN: Array<StackTurn> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
 /// Counts of each image.
 #[map]

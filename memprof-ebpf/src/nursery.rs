@@ -14,12 +14,10 @@ use memprof_common::{
 
 use crate::{
     arch::Returning,
-    buckets,
+    buckets::Slot,
     maps::{NURSERY, PRESSURE, Pressure},
     records, sampling, stack, totals,
 };
-
-type Slot = buckets::Slot<{ table::NURSERY }>;
 
 /// Net insertions on one CPU after which userspace is called to drain. The loader sets it.
 #[unsafe(no_mangle)]
@@ -98,7 +96,7 @@ pub fn take(block: Block, entry: &mut NurseryEntry) -> bool {
         return false;
     }
     let key = block.key();
-    let Some(slot) = Slot::find(key) else { return false };
+    let Some(slot) = Slot::find(table::NURSERY, key) else { return false };
     if !slot.claim(key) {
         return false;
     }
@@ -122,7 +120,8 @@ pub fn resized(call: &Call, old_is_free: bool) {
     } else if old_is_free {
         count_free(call.image, call.old.size);
     } else {
-        put(Block { target: Cookie(call.cookie).target(), image: call.image, address: call.argument }, call.old);
+        let block = Block { target: Cookie(call.cookie).target(), image: call.image, address: call.argument };
+        put(block, NurseryEntry { stack: stack::recall(call.image, call.old.stack), ..call.old });
     }
 }
 
@@ -138,7 +137,7 @@ fn put(block: Block, entry: NurseryEntry) {
     if take(block, &mut forgotten) {
         count_free(block.image, forgotten.size);
     }
-    let Some(slot) = Slot::claim_free(key) else { return spill(block, &entry) };
+    let Some(slot) = Slot::claim_free(table::NURSERY, key) else { return spill(block, &entry) };
     if let Some(place) = NURSERY.get_ptr_mut(slot.value()) {
         // SAFETY: a map value, valid while the program runs, and claimed.
         unsafe { place.write_volatile(entry) };

@@ -10,20 +10,20 @@ use core::{
 use aya_ebpf::helpers::bpf_ktime_get_ns;
 use aya_log_ebpf::debug;
 use memprof_common::{
-    Call, Cookie, Header, ImageTotals, MAX_FRAMES, StackFrame, StackTotals, UNKNOWN_STACK,
-    buckets::{stack_key, table},
+    Call, Cookie, Header, IS_COPY, ImageTotals, MAX_FRAMES, StackFrame, StackTotals, UNKNOWN_STACK,
+    buckets::stack_key,
     kind,
     tables::{FrameWord, ended},
 };
 
 use crate::{
     arch::Returning,
-    buckets, copy,
-    maps::{SCRATCH, SCRATCH_SLOTS, SPACES, STACKS, Scratch, Walk},
-    measure, records, sampling, totals, unwind,
+    copy,
+    maps::{SCRATCH, SCRATCH_SLOTS, SPACES, Scratch, Walk},
+    measure, records, sampling,
+    stack_table::Table,
+    totals, unwind,
 };
-
-type Slot = buckets::Slot<{ table::STACKS }>;
 
 /// Captures the stack that `call` returns to, counts the allocation there, and returns the stack's name, or
 /// [`UNKNOWN_STACK`], which is counted by its cause.
@@ -60,15 +60,27 @@ fn capture_into(ctx: &impl Returning, claimed: Claimed, call: &Call) -> u64 {
     let (hash, ended) = unsafe { ((*claimed.scratch).walk.hash, (*claimed.scratch).walk.ended) };
     if is_known && ended & ended::IN_UNKNOWN_CODE == 0 {
         let stack = stack_key(hash);
-        if let Some(known) = Slot::find(stack) {
+        let table = Table::current();
+        if let Some(known) = table.find(stack) {
             count(known, call.size);
             return stack;
         }
         if place_frames(claimed.slot) != 0 {
-            return introduce(claimed, stack, call);
+            return introduce(claimed, table, stack, call);
         }
     }
     copy::keep(ctx, claimed.slot, call)
+}
+
+/// The name of the stack of a block that was out of userspace's sight for a while, within a call of `realloc` that has failed.
+/// Meanwhile, userspace may have forgotten a stack that nothing seemed to hold; not if it was entered again.
+#[inline(always)]
+pub fn recall(image: u32, stack: u64) -> u64 {
+    if stack == UNKNOWN_STACK || stack & IS_COPY != 0 || Table::current().find(stack).is_some() {
+        return stack;
+    }
+    totals::count(image, offset_of!(ImageTotals, stacks_table_full));
+    UNKNOWN_STACK
 }
 
 /// Leaves the frames in scratch, and returns their number.
@@ -122,15 +134,15 @@ pub fn mix(word: u64) -> u64 {
 /// Enters a new stack and sends its frames, which have been placed. If they cannot be sent, the entry is taken back, so that the next
 /// allocation there tries again. Two processors can enter one stack at once: userspace adds up what both have counted.
 #[inline(always)]
-fn introduce(claimed: Claimed, stack: u64, call: &Call) -> u64 {
+fn introduce(claimed: Claimed, table: Table, stack: u64, call: &Call) -> u64 {
     let image = call.image;
-    let Some(slot) = Slot::claim_free(stack) else {
+    let Some(slot) = table.claim_free(stack) else {
         totals::count(image, offset_of!(ImageTotals, stacks_table_full));
         return UNKNOWN_STACK;
     };
     let units = sampling::units(call.size);
     let first = StackTotals { allocations: units };
-    if let Some(place) = STACKS.get_ptr_mut(slot.value()) {
+    if let Some(place) = table.place(slot) {
         // SAFETY: a map value, valid while the program runs, and claimed.
         unsafe { place.write_volatile(first) };
     }
@@ -144,6 +156,7 @@ fn introduce(claimed: Claimed, stack: u64, call: &Call) -> u64 {
     record.ended = walk.ended;
     if records::stack(record) {
         slot.publish(stack);
+        table.count_entry(image);
         return stack;
     }
     slot.free();
@@ -187,11 +200,9 @@ pub extern "C" fn place(target: u32, address: u64) -> u64 {
 }
 
 #[inline(always)]
-fn count(stack: Slot, size: u64) {
-    let Some(stack) = STACKS.get_ptr_mut(stack.value()) else { return };
+fn count(stack: *mut StackTotals, size: u64) {
     // SAFETY: a map value, valid while the program runs.
-    let stack = unsafe { &mut *stack };
-    totals::add(&raw mut stack.allocations, sampling::units(size));
+    totals::add(unsafe { &raw mut (*stack).allocations }, sampling::units(size));
 }
 
 /// The walk in a slot of this CPU's scratch.

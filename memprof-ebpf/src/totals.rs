@@ -8,9 +8,7 @@ use memprof_common::{
     buckets::{image_key, table},
 };
 
-use crate::{buckets, maps::TOTALS};
-
-type Slot = buckets::Slot<{ table::IMAGES }>;
+use crate::{buckets::Slot, maps::TOTALS};
 
 /// Adds to a counter in a map value.
 #[inline(always)]
@@ -47,7 +45,7 @@ extern "C" fn add_to(image: u32, index: u32, amount: u64) -> u32 {
 /// An image's totals on this CPU; nothing once userspace has forgotten the image.
 #[inline(always)]
 pub fn of(image: u32) -> Option<&'static mut ImageTotals> {
-    let slot = Slot::find(image_key(image))?;
+    let slot = Slot::find(table::IMAGES, image_key(image))?;
     // SAFETY: the element is this CPU's and outlives the program; concurrent additions are atomic.
     TOTALS.get_ptr_mut(slot.value()).map(|totals| unsafe { &mut *totals })
 }
@@ -56,7 +54,7 @@ pub fn of(image: u32) -> Option<&'static mut ImageTotals> {
 #[inline(always)]
 pub fn begin(image: u32) {
     let key = image_key(image);
-    if let Some(slot) = Slot::claim_free(key) {
+    if let Some(slot) = Slot::claim_free(table::IMAGES, key) {
         slot.publish(key);
     }
 }

@@ -120,7 +120,7 @@ struct Tables {
     /// Live allocations that can wait in the kernel to be drained
     #[arg(long, value_name = "N", default_value_t = Sizes::default().nursery_entries, value_parser = table_size())]
     nursery_entries: u32,
-    /// Distinct stacks
+    /// Stacks that can wait in the kernel to be drained; there are two tables of as many
     #[arg(long, value_name = "N", default_value_t = Sizes::default().stack_entries, value_parser = table_size())]
     stack_entries: u32,
     /// Ring buffer of frees and new stacks

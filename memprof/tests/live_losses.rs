@@ -160,6 +160,8 @@ fn a_full_stack_table_loses_stacks_but_no_bytes() {
     await_line();
     for (int i = 0; i < 50; i++) {{
 {sites}    }}
+    write(1, "full\n", 5);
+    await_line();
     return 0;
 }}"#
     );
@@ -168,8 +170,12 @@ fn a_full_stack_table_loses_stacks_but_no_bytes() {
     assert_eq!(target.hear(), "ready");
     let mut memprof = attach(target.pid(), &["--stack-entries", "10"]);
     memprof.ready();
+    // While nobody empties it, what does not fit is lost for certain.
+    memprof.signal("STOP");
     target.tell("allocate");
-    let run = memprof.wait();
+    assert_eq!(target.hear(), "full");
+    memprof.signal("CONT");
+    let run = memprof.interrupt();
     let lost = 14 * 50;
     assert_eq!(run.last().lost(), (0, 0, lost));
     assert_eq!(causes(&run), [("stacks_table_full".to_owned(), lost)]);

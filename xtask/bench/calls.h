@@ -11,7 +11,7 @@
 /* Not to be a tail call, lest a frame be missing. */
 #define NO_TAIL_CALL __asm__ volatile("" : : : "memory")
 
-__attribute__((noinline)) static void leak(void)
+__attribute__((noinline, unused)) static void leak(void)
 {
 	for (int block = 0; block < LEAKED_BLOCKS; block++)
 		USE(malloc(LEAKED_BLOCK_SIZE));
@@ -29,7 +29,7 @@ __attribute__((noinline, unused)) static void leak_below(int levels)
 }
 
 /* Until standard input ends: while it is read, the process is there to be looked at. */
-static void stay(void)
+__attribute__((unused)) static void stay(void)
 {
 	char byte;
 	while (read(STDIN_FILENO, &byte, 1) > 0)

@@ -17,7 +17,7 @@ static uint64_t nanoseconds_of(struct timeval time)
 	return time.tv_sec * UINT64_C(1000000000) + time.tv_usec * UINT64_C(1000);
 }
 
-static void report_work(int descriptor, uint64_t start)
+__attribute__((unused)) static void report_work(int descriptor, uint64_t start)
 {
 	uint64_t elapsed = nanoseconds() - start;
 	struct rusage usage;

@@ -9,6 +9,7 @@
 mod blocks;
 mod chunks;
 mod estimate;
+mod index;
 #[cfg(test)]
 mod model_test;
 #[cfg(test)]
@@ -30,7 +31,7 @@ pub use select::SelectedStacks;
 ///
 /// Apply a drained batch of allocations first, then the frees that were read after it, then call
 /// [`Heap::settle`]. It takes at most 48 bytes for each live block, however many came and went, besides what it keeps
-/// of each distinct stack.
+/// of each distinct stack that holds something.
 #[derive(Debug, Default)]
 pub struct Heap {
     sampling: Sampling,
@@ -57,6 +58,11 @@ impl Heap {
         self.blocks = Blocks::default();
         self.all.clear();
         self.stacks.clear();
+    }
+
+    /// Drops what it keeps of stacks that hold nothing, and held nothing when growth began to be counted.
+    pub fn forget_idle_stacks(&mut self) {
+        self.stacks.forget_idle();
     }
 
     /// Takes in a block that was allocated and had not been freed when the kernel side let go of it.

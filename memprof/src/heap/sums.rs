@@ -18,6 +18,11 @@ impl Sum {
         self.estimate.outstanding()
     }
 
+    /// Whether nothing is in it, nor was at the previous report.
+    fn is_idle(&self) -> bool {
+        self.estimate.is_nothing() && self.reported_bytes == 0
+    }
+
     /// Takes everything out. Growth still counts from the previous report.
     pub(super) fn clear(&mut self) {
         self.estimate = Estimate::default();
@@ -41,24 +46,41 @@ pub(super) struct StackSum {
     pub(super) sum: Sum,
 }
 
-/// The sums of all stacks seen, each of which has an index that fits in four bytes of a block.
+/// The sums of all stacks, each of which has an index that fits in four bytes of a block.
 #[derive(Debug, Default)]
 pub(super) struct StackSums {
     sums: Vec<StackSum>,
     indices: HashMap<StackId, u32>,
+    /// Indices of sums that are nobody's: nothing is in them.
+    free: Vec<u32>,
 }
 
 impl StackSums {
-    /// The index of a stack, which it keeps for ever.
+    /// The index of a stack, which it keeps until it is forgotten.
     ///
     /// # Panics
     /// At 2^32 stacks.
     pub(super) fn index_of(&mut self, id: StackId) -> u32 {
-        *self.indices.entry(id).or_insert_with(|| {
-            let index = u32::try_from(self.sums.len()).expect("fewer than 2^32 stacks");
-            self.sums.push(StackSum { id, sum: Sum::default() });
-            index
+        let Self { sums, indices, free } = self;
+        *indices.entry(id).or_insert_with(|| {
+            let fresh = StackSum { id, sum: Sum::default() };
+            if let Some(index) = free.pop() {
+                sums[index as usize] = fresh;
+                return index;
+            }
+            sums.push(fresh);
+            u32::try_from(sums.len() - 1).expect("fewer than 2^32 stacks")
         })
+    }
+
+    /// Forgets the stacks that have nothing, and no growth to tell of.
+    pub(super) fn forget_idle(&mut self) {
+        let Self { sums, indices, free } = self;
+        indices.retain(|_, index| {
+            let is_idle = sums[*index as usize].sum.is_idle();
+            free.extend(is_idle.then_some(*index));
+            !is_idle
+        });
     }
 
     /// The sum of the stack with this index.
@@ -66,7 +88,7 @@ impl StackSums {
         &mut self.sums[index as usize].sum
     }
 
-    /// All sums, by index.
+    /// All sums, by index; also those that are nobody's.
     pub(super) fn iter(&self) -> impl ExactSizeIterator<Item = &StackSum> {
         self.sums.iter()
     }

@@ -180,6 +180,23 @@ fn a_stack_is_shown_with_all_that_is_known_of_it() {
 }
 
 #[test]
+fn an_idle_stack_is_forgotten_once_its_growth_has_been_told() {
+    let mut heap = heap_of([allocation(0x10, 100, 1, 5), allocation(0x20, 7, 2, 6)]);
+    heap.mark_reported();
+    heap.free(0x10, Timestamp(8));
+    heap.forget_idle_stacks();
+    let growth = |heap: &Heap| heap.stacks.iter().map(|stack| stack.sum.growth_bytes()).collect::<Vec<_>>();
+    assert_eq!(growth(&heap), [-100, 0]);
+    heap.mark_reported();
+    heap.forget_idle_stacks();
+    // Another stack takes its place, and it another one.
+    heap.allocate(allocation(0x30, 50, 3, 9));
+    heap.allocate(allocation(0x40, 60, 1, 9));
+    assert_eq!(by_stack(&heap), [(3, outstanding(50, 1)), (2, outstanding(7, 1)), (1, outstanding(60, 1))]);
+    assert_eq!(growth(&heap), [50, 0, 60]);
+}
+
+#[test]
 fn filters_apply_to_each_allocation() {
     let heap = three_stacks();
     let held = |selection| -> Vec<_> {

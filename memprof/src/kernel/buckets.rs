@@ -5,9 +5,10 @@ use std::{
     sync::atomic::{AtomicU64, Ordering, fence},
 };
 
+use aya::Ebpf;
 use memprof_common::buckets::{CLAIMED, FIRST_KEY, FREE, Line, SLOTS_A_LINE, Table};
 
-use super::mapped_array::MappedArray;
+use super::{KernelError, load::array, mapped_array::MappedArray};
 
 /// The keys of all tables.
 pub(super) type Keys = Rc<MappedArray<Line>>;
@@ -77,9 +78,10 @@ pub(super) struct BucketTable<V> {
 }
 
 impl<V: Copy> BucketTable<V> {
-    /// One of the tables in `keys`, with its values.
-    pub(super) fn new(keys: &Keys, table: Table, values: MappedArray<V>) -> Self {
-        Self { keys: KeyTable::new(keys, table), values }
+    /// One of the tables in `keys`, with its values, which are in the map of that name.
+    pub(super) fn new(bpf: &mut Ebpf, values: &str, keys: &Keys, table: Table) -> Result<Self, KernelError> {
+        let values = MappedArray::new(array(bpf, values)?, table.slots() as usize)?;
+        Ok(Self { keys: KeyTable::new(keys, table), values })
     }
 
     /// Takes out every element. What is put in meanwhile may stay.

@@ -34,7 +34,7 @@ pub(super) fn record(bytes: &[u8]) -> Option<Event> {
             target: words.u32_at(offset::PROBED_THREAD_EXIT_TARGET)?,
             thread: words.u32_at(offset::PROBED_THREAD_EXIT_THREAD)?,
         },
-        kind::NURSERY_FILLING => Event::NurseryFilling,
+        kind::NURSERY_FILLING | kind::STACKS_FILLING => Event::Filling,
         kind::STACK_COPY => Event::StackCopy(stack_copy(words, image, time)?),
         _ => return None,
     })

@@ -10,7 +10,7 @@ use aya::{
 use aya_log::EbpfLogger;
 use memprof_common::{
     MAX_TARGETS,
-    buckets::{Directory, Table, table},
+    buckets::{Directory, table},
     kernel_structs::KernelOffsets,
     tables::unwind_mode,
     unwind::Row,
@@ -25,7 +25,8 @@ use super::{
     mapped_array::MappedArray,
     mappings::MappingWatch,
     memory,
-    tables::{self, Tables},
+    stack_tables::{self, StackTables},
+    tables::Tables,
 };
 use crate::{model::Sampling, readiness};
 
@@ -53,7 +54,7 @@ const IMAGES: u32 = MAX_TARGETS * 3 / 2;
 pub struct Sizes {
     /// Live blocks that can wait to be drained.
     pub nursery_entries: u32,
-    /// Distinct stacks.
+    /// Stacks that can be new between two drains, twice.
     pub stack_entries: u32,
     /// Bytes of the ring that frees and new stacks go through; rounded up to a power of two of pages.
     pub ring_bytes: u32,
@@ -146,8 +147,7 @@ impl Kernel {
         let logger = log.then(|| EbpfLogger::init(&mut bpf)).transpose().map_err(failed)?.map(Logger);
         let load_cost = load_programs(&mut bpf)?;
         let directory = sizes.directory();
-        let table = |number| directory.table(number);
-        let keys = Rc::new(MappedArray::new(tables::array(&mut bpf, "KEYS")?, directory.lines() as usize)?);
+        let keys = Rc::new(MappedArray::new(array(&mut bpf, "KEYS")?, directory.lines() as usize)?);
         for (program, tracepoint) in [("process_exec", "sched_process_exec"), ("thread_exit", "sched_process_exit")] {
             attach_raw_tracepoint(&mut bpf, program, tracepoint)?;
         }
@@ -160,13 +160,9 @@ impl Kernel {
             probes: Probes::new(&mut bpf)?,
             events: ring(&mut bpf, "EVENTS")?,
             control: ring(&mut bpf, "CONTROL")?,
-            nursery: BucketTable::new(
-                &keys,
-                table(table::NURSERY),
-                values(&mut bpf, "NURSERY", table(table::NURSERY))?,
-            ),
-            stacks: BucketTable::new(&keys, table(table::STACKS), values(&mut bpf, "STACKS", table(table::STACKS))?),
-            images: KeyTable::new(&keys, table(table::IMAGES)),
+            nursery: BucketTable::new(&mut bpf, "NURSERY", &keys, directory.table(table::NURSERY))?,
+            stacks: StackTables::new(&mut bpf, &keys, &directory, sizes.stack_entries)?,
+            images: KeyTable::new(&keys, directory.table(table::IMAGES)),
             totals: take(&mut bpf, "TOTALS")?.try_into()?,
             targets: take(&mut bpf, "TARGETS")?.try_into()?,
             tracked: take(&mut bpf, "TRACKED")?.try_into()?,
@@ -211,12 +207,14 @@ fn load_object(
         .map_max_entries("KEYS", directory.lines())
         .map_max_entries("NURSERY", slots(table::NURSERY))
         .map_max_entries("STACKS", slots(table::STACKS))
+        .map_max_entries("MORE_STACKS", slots(table::MORE_STACKS))
         .map_max_entries("IN_FLIGHT", slots(table::THREADS))
         .map_max_entries("TOTALS", slots(table::IMAGES))
         .map_max_entries("EVENTS", sizes.ring_bytes)
         .map_max_entries("ROWS", sizes.rows())
         .override_global("DIRECTORY", &directory, true)
         .override_global("NURSERY_MARK", &nursery_mark, true)
+        .override_global("STACKS_MARK", &stack_tables::mark(sizes.stack_entries), true)
         .override_global("SAMPLE_BYTES", &sample_bytes, true)
         .override_global("RING_MARK", &ring_mark, true)
         .override_global("UNWIND_MODE", &unwind_mode, true)
@@ -271,8 +269,11 @@ fn ring(bpf: &mut Ebpf, name: &str) -> Result<AsyncFd<RingBuf<MapData>>, KernelE
     readiness::watch(ring).map_err(|source| KernelError::Call { call: "epoll_ctl", source })
 }
 
-fn values<V: Copy>(bpf: &mut Ebpf, name: &str, table: Table) -> Result<MappedArray<V>, KernelError> {
-    MappedArray::new(tables::array(bpf, name)?, table.slots() as usize)
+pub(super) fn array(bpf: &mut Ebpf, name: &str) -> Result<MapData, KernelError> {
+    match take(bpf, name)? {
+        Map::Array(map) => Ok(map),
+        _ => Err(failed(format!("map {name} is no array"))),
+    }
 }
 
 pub(super) fn take(bpf: &mut Ebpf, name: &str) -> Result<Map, KernelError> {

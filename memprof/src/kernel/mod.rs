@@ -6,10 +6,12 @@ mod btf;
 mod buckets;
 mod decode;
 mod extents;
+mod grace;
 mod load;
 mod mapped_array;
 mod mappings;
 mod memory;
+mod stack_tables;
 mod support;
 mod tables;
 
@@ -21,7 +23,7 @@ use aya::{
     programs::{Program, ProgramError},
 };
 use memprof_common::{
-    ImageTotals, NurseryEntry, StackTotals, Tracked,
+    ImageTotals, NurseryEntry, Tracked,
     buckets::{FREE, image_key},
     unwind::{Row, Rule},
 };
@@ -32,6 +34,7 @@ use self::{
     buckets::{BucketTable, KeyTable},
     load::{Logger, take, try_loading},
     mappings::MappingWatch,
+    stack_tables::StackTables,
     tables::Tables,
 };
 pub use self::{
@@ -93,7 +96,7 @@ pub struct Kernel {
     events: AsyncFd<RingBuf<MapData>>,
     control: AsyncFd<RingBuf<MapData>>,
     nursery: BucketTable<NurseryEntry>,
-    stacks: BucketTable<StackTotals>,
+    stacks: StackTables,
     images: KeyTable,
     /// Of each image; zero where there is none.
     totals: PerCpuArray<MapData, ImageTotals>,
@@ -245,10 +248,23 @@ impl Kernel {
         Ok(decode::totals(self.totals.get(&index, 0)?.iter()))
     }
 
-    /// The number of allocations made at each stack, of all images, as [`crate::model::Sampling::units`] counts. A stack can be told of
-    /// in parts.
-    pub fn stack_totals(&self, mut apply: impl FnMut(StackId, u64)) {
-        self.stacks.for_each(|stack, totals| apply(StackId(stack), totals.allocations));
+    /// The number of allocations made at each stack, of all images, as [`crate::model::Sampling::units`] counts, since the
+    /// programs have known it. A stack can be told of in parts.
+    pub fn stack_totals(&self, apply: impl FnMut(StackId, u64)) {
+        self.stacks.for_each(apply);
+    }
+
+    /// Whether the programs know so many stacks that they soon have no room for more.
+    pub fn stacks_are_filling(&self) -> bool {
+        self.stacks.is_filling()
+    }
+
+    /// Makes the programs forget all stacks that they know, and tells what [`Self::stack_totals`] would. A stack that is seen
+    /// again is told again, as new.
+    ///
+    /// What the programs did before is told by drains that begin afterwards.
+    pub fn take_stack_totals(&mut self, apply: impl FnMut(StackId, u64)) -> Result<(), KernelError> {
+        self.stacks.take_turns(apply)
     }
 
     /// Forgets an image that is over, and its stacks.
@@ -258,9 +274,7 @@ impl Kernel {
             self.totals.set(totals, Self::zero_totals()?, 0)?;
             self.images.publish(totals, FREE);
         }
-        for stack in stacks {
-            self.stacks.remove(stack.0);
-        }
+        stacks.iter().for_each(|stack| self.stacks.remove(*stack));
         Ok(())
     }
 

@@ -9,17 +9,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use aya::{
-    Ebpf,
-    maps::{Map, MapData},
-};
+use aya::Ebpf;
 use memprof_common::{
     MAX_TARGETS,
     tables::{self, GENERATION_BITS, Run, Space, code_flags},
     unwind::{Row, Rule},
 };
 
-use super::{KernelError, TargetId, extents::Extents, load::failed, mapped_array::MappedArray, take};
+use super::{KernelError, TargetId, extents::Extents, load::array, mapped_array::MappedArray};
 use crate::model::{Mapping, ObjectId, ObjectKind};
 
 /// Entries of `MAPPINGS`, of all targets.
@@ -224,11 +221,4 @@ fn is_in(run: &[tables::MappedCode], entry: &tables::MappedCode) -> bool {
     entry.end <= other.end
         && (entry.file_bias, entry.object, entry.rows_first, entry.rows_count)
             == (other.file_bias, other.object, other.rows_first, other.rows_count)
-}
-
-pub(super) fn array(bpf: &mut Ebpf, name: &str) -> Result<MapData, KernelError> {
-    match take(bpf, name)? {
-        Map::Array(map) => Ok(map),
-        _ => Err(failed(format!("map {name} is no array"))),
-    }
 }

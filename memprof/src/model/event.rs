@@ -130,8 +130,8 @@ pub enum Event {
         /// The thread; the process's pid if it was the main one.
         thread: u32,
     },
-    /// The nursery passed its fill mark and wants to be drained.
-    NurseryFilling,
+    /// A table of the kernel side's passed its fill mark and wants to be drained.
+    Filling,
 }
 
 /// What an image did over the observed time.

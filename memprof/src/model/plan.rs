@@ -58,6 +58,26 @@ pub struct AllocatorFunction {
     pub owns_calls: bool,
 }
 
+impl AllocatorFunction {
+    /// Of so many first arguments must the programs see the values.
+    pub fn arguments(&self) -> usize {
+        let of_size = match self.size {
+            Size::None => 0,
+            Size::Argument(index) => usize::from(index) + 1,
+            Size::Product(first) => usize::from(first) + 2,
+        };
+        let of_pointer = match self.pointer {
+            Pointer::WrittenTo(index) => usize::from(index) + 1,
+            Pointer::None | Pointer::Returned | Pointer::InPlace => 0,
+        };
+        let of_release = match self.release {
+            Release::None => 0,
+            Release::Always(index) | Release::OnSuccess(index) => usize::from(index) + 1,
+        };
+        of_size.max(of_pointer).max(of_release)
+    }
+}
+
 /// Which kernels emulate an instruction that is under a probe, and need not single-step it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Emulation {

@@ -5,8 +5,10 @@
 //! that is emulated ([`decode`] knows which), if it is as good as the entry. That it is:
 //!
 //! 1. *The programs see what they would see at the entry.* They read the arguments, the stack pointer, the return address
-//!    that it points to, and the instruction pointer. What is skipped writes neither memory nor the stack pointer nor any
-//!    argument register. The kernel's uretprobe swaps the word at the stack pointer
+//!    that it points to, and the instruction pointer. What is skipped writes neither memory nor the stack pointer nor a
+//!    register of an argument that they read: those up to the last that the function's row in the table names
+//!    ([`AllocatorFunction::arguments`](crate::model::AllocatorFunction::arguments)). What the function does with the others, as with all that it computes there, is its own
+//!    affair: a probe changes no register, and the function goes on with what it has. The kernel's uretprobe swaps the word at the stack pointer
 //!    (`arch_uretprobe_hijack_return_addr`), which is still the return address. The instruction pointer means only the
 //!    object (`in_flight.rs` of the programs), and its distance to the object's ends is told for the probed instruction.
 //!    Nothing unwinds there: stacks are taken at the return, from the registers of the caller.
@@ -30,10 +32,10 @@ use super::instructions::{Flow, Instruction, decode};
 use crate::model::{Choice, Emulation, EntryReason};
 
 /// How many bytes are skipped at most. In longer ones, hardly any function has not pushed or written anything.
-const MOST_SKIPPED_BYTES: u64 = 32;
+const MOST_SKIPPED_BYTES: u64 = 48;
 
 /// How many instructions are skipped at most.
-const MOST_SKIPPED: usize = 8;
+const MOST_SKIPPED: usize = 9;
 
 /// A site in the code of a function.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,10 +53,10 @@ impl Chosen {
     }
 }
 
-/// Chooses the site of a function, all of whose code is given. Whether it is entered elsewhere, from without, is not
-/// looked at here.
-pub(super) fn choose(code: &[u8]) -> Chosen {
-    let found = find(code);
+/// Chooses the site of a function, all of whose code is given, and of so many of whose first arguments the values are read. Whether it
+/// is entered elsewhere, from without, is not looked at here.
+pub(super) fn choose(code: &[u8], arguments: usize) -> Chosen {
+    let found = find(code, arguments);
     if found.skipped == 0 {
         return found;
     }
@@ -65,10 +67,10 @@ pub(super) fn choose(code: &[u8]) -> Chosen {
 }
 
 /// The first instruction that all kernels emulate, or else the first that newer ones do, if nothing before it matters.
-fn find(code: &[u8]) -> Chosen {
+fn find(code: &[u8], arguments: usize) -> Chosen {
     let (mut entry, mut before) = (None, None);
     let mut second_best = None;
-    for (index, instruction) in decode(code).enumerate() {
+    for (index, instruction) in decode(code, arguments).enumerate() {
         let Some(instruction) = instruction else { return Chosen::entry(EntryReason::NotDecoded) };
         if index > MOST_SKIPPED || instruction.offset > MOST_SKIPPED_BYTES {
             break;
@@ -106,7 +108,7 @@ fn at(found: &Instruction, emulation: Emulation, entry: &str) -> Chosen {
 
 /// Whether all of the function can be decoded, and leads nowhere into its first bytes but by calls of itself.
 fn check_jumps(code: &[u8], skipped: u64) -> Result<(), EntryReason> {
-    for instruction in decode(code) {
+    for instruction in decode(code, 0) {
         let instruction = instruction.ok_or(EntryReason::NotDecoded)?;
         match instruction.flow {
             Flow::Jump(target) if target <= skipped => return Err(EntryReason::JumpBack { from: instruction.offset }),

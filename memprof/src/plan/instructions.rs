@@ -33,12 +33,14 @@ pub(super) struct Instruction {
     /// Whether the kernel emulates it under a probe; `None` if it single-steps it.
     pub(super) emulation: Option<Emulation>,
     /// Whether the program behind it finds what its caller handed over just as it was: it writes neither memory nor the
-    /// stack pointer nor any argument register, and goes on to the next instruction.
+    /// stack pointer nor a register of one of the function's first arguments, as many as are asked for, and goes on to the next
+    /// instruction.
     pub(super) is_harmless: bool,
 }
 
-/// Decodes a function from its first byte to its last; `None` stands for what is no instruction, and is the end.
-pub(super) fn decode(code: &[u8]) -> impl Iterator<Item = Option<Instruction>> {
+/// Decodes a function from its first byte to its last; `None` stands for what is no instruction, and is the end. `arguments`
+/// is how many of its first arguments are to be kept.
+pub(super) fn decode(code: &[u8], arguments: usize) -> impl Iterator<Item = Option<Instruction>> {
     let mut decoder = Decoder::new(64, code, DecoderOptions::NONE);
     let mut information = InstructionInfoFactory::new();
     let mut has_failed = false;
@@ -55,7 +57,7 @@ pub(super) fn decode(code: &[u8]) -> impl Iterator<Item = Option<Instruction>> {
             name: format!("{:?}", decoded.mnemonic()).to_lowercase(),
             flow: flow(&decoded),
             emulation: emulation(bytes),
-            is_harmless: is_harmless(&decoded, &mut information),
+            is_harmless: is_harmless(&decoded, arguments, &mut information),
         }))
     })
 }
@@ -144,21 +146,22 @@ fn emulation(bytes: &[u8]) -> Option<Emulation> {
     }
 }
 
-/// The argument registers of the System V ABI (AMD64, section 3.2.3), all six whatever the function takes, and the stack
-/// pointer.
-const KEPT: [Register; 7] =
-    [Register::RSP, Register::RDI, Register::RSI, Register::RDX, Register::RCX, Register::R8, Register::R9];
+/// The argument registers of the System V ABI (AMD64, section 3.2.3), in order.
+const ARGUMENTS: [Register; 6] =
+    [Register::RDI, Register::RSI, Register::RDX, Register::RCX, Register::R8, Register::R9];
 
-fn is_harmless(decoded: &Decoded, information: &mut InstructionInfoFactory) -> bool {
+fn is_harmless(decoded: &Decoded, arguments: usize, information: &mut InstructionInfoFactory) -> bool {
     if decoded.flow_control() != FlowControl::Next || decoded.has_lock_prefix() || !is_plain(decoded) {
         return false;
     }
     let information = information.info(decoded);
-    information.used_registers().iter().all(keeps_register) && information.used_memory().iter().all(keeps_memory)
+    information.used_registers().iter().all(|used| keeps_register(used, &ARGUMENTS[..arguments]))
+        && information.used_memory().iter().all(keeps_memory)
 }
 
-fn keeps_register(used: &UsedRegister) -> bool {
-    !may_write(used.access()) || !KEPT.contains(&used.register().full_register())
+fn keeps_register(used: &UsedRegister, arguments: &[Register]) -> bool {
+    let register = used.register().full_register();
+    !may_write(used.access()) || register != Register::RSP && !arguments.contains(&register)
 }
 
 fn keeps_memory(used: &UsedMemory) -> bool {

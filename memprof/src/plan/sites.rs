@@ -98,7 +98,8 @@ fn choose_in(file: &File, entry: &Entry) -> Result<Chosen, ElfError> {
     } else if entry.size > (entry.site.segment.end - entry.site.entry_in_file).min(MOST_FUNCTION_BYTES) {
         EntryReason::TooLarge
     } else {
-        return Ok(choose(&elf::bytes(file, entry.site.entry_in_file, entry.size as usize)?));
+        let code = elf::bytes(file, entry.site.entry_in_file, entry.size as usize)?;
+        return Ok(choose(&code, entry.site.function.arguments()));
     };
     Ok(Chosen::entry(reason))
 }

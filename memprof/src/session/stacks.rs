@@ -4,21 +4,34 @@
 //! run, or code mapped anew gives another name to the same stack; and a stack that it could not unwind has a name of its
 //! own for each allocation. A stack's own name is a hash of what its frames are: objects and offsets in them.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
+
+use memprof_common::IS_COPY;
 
 use crate::model::{ImageId, ObjectId, RawFrame, RawStack, Sampling, StackCopy, StackId};
 
-/// All stacks of all images.
+/// All stacks of all images that hold something, or that the kernel side knows.
 #[derive(Debug, Default)]
 pub(super) struct Stacks {
-    /// The own name of a stack, by the kernel side's. Images are part of the latter.
-    names: HashMap<StackId, (ImageId, StackId)>,
+    /// By the kernel side's name. Images are part of that.
+    names: HashMap<StackId, Known>,
+    /// By image and own name.
     stacks: HashMap<(ImageId, StackId), RawStack>,
     copies: Vec<StackCopy>,
     sampling: Sampling,
-    /// Allocations whose stack came as a copy, by the stack's own name: nobody else counts them. In
-    /// [units](Sampling::units).
-    copied: HashMap<(ImageId, StackId), u64>,
+    /// Allocations that the kernel side does not count, or not any more, by the stack's own name, also where the stack is
+    /// forgotten. In [units](Sampling::units).
+    counted: HashMap<ImageId, HashMap<StackId, u64>>,
+    turn: u32,
+}
+
+/// What a name of the kernel side's stands for.
+#[derive(Clone, Copy, Debug)]
+struct Known {
+    image: ImageId,
+    name: StackId,
+    /// In which it was last told.
+    turn: u32,
 }
 
 impl Stacks {
@@ -30,7 +43,7 @@ impl Stacks {
     /// Takes in a stack. `fingerprint` tells a number of an object that is the same in every run.
     pub(super) fn insert(&mut self, stack: RawStack, fingerprint: impl Fn(ObjectId) -> u64) -> StackId {
         let name = name_of(&stack.frames, fingerprint);
-        self.names.insert(stack.id, (stack.image, name));
+        self.names.insert(stack.id, Known { image: stack.image, name, turn: self.turn });
         self.stacks.entry((stack.image, name)).or_insert(stack);
         name
     }
@@ -49,13 +62,18 @@ impl Stacks {
         for copy in std::mem::take(&mut self.copies) {
             match unwind(&copy) {
                 Some(stack) => {
-                    let image = stack.image;
-                    let name = self.insert(stack, &fingerprint);
-                    *self.copied.entry((image, name)).or_default() += self.sampling.units(copy.size);
+                    let id = stack.id;
+                    self.insert(stack, &fingerprint);
+                    self.count(id, self.sampling.units(copy.size));
                 }
                 None => self.copies.push(copy),
             }
         }
+    }
+
+    /// How many there are.
+    pub(super) fn len(&self) -> usize {
+        self.stacks.len()
     }
 
     /// Whose copies could not be unwound yet.
@@ -65,7 +83,7 @@ impl Stacks {
 
     /// A stack's own name, by the kernel side's; that itself where it is not known.
     pub(super) fn name(&self, id: StackId) -> StackId {
-        self.names.get(&id).map_or(id, |(_, name)| *name)
+        self.names.get(&id).map_or(id, |known| known.name)
     }
 
     /// A stack of an image, by its own name.
@@ -73,27 +91,51 @@ impl Stacks {
         self.stacks.get(&(image, name))
     }
 
-    /// The number of allocations of each stack of an image, freed since or not, from the kernel side's counts.
-    pub(super) fn totals(&self, image: ImageId, counts: &HashMap<StackId, u64>) -> HashMap<StackId, u64> {
-        let mut totals: HashMap<StackId, u64> = HashMap::new();
-        let copied = self.copied.iter().filter(|((of, _), _)| *of == image);
-        copied.for_each(|((_, name), count)| *totals.entry(*name).or_default() += count);
+    /// Tells the number of allocations of each stack of an image, freed since or not, by own name. `counts` are the kernel
+    /// side's, in [units](Sampling::units).
+    pub(super) fn totals(&self, image: ImageId, counts: &HashMap<StackId, u64>) -> impl Fn(StackId) -> u64 {
+        let mut recent: HashMap<StackId, u64> = HashMap::new();
         for (id, count) in counts {
             match self.names.get(id) {
-                Some((of, name)) if *of == image => *totals.entry(*name).or_default() += count,
+                Some(known) if known.image == image => *recent.entry(known.name).or_default() += count,
                 _ => {}
             }
         }
-        totals.values_mut().for_each(|units| *units = self.sampling.allocations(*units));
-        totals
+        let counted = self.counted.get(&image);
+        move |name| {
+            let earlier = counted.and_then(|counted| counted.get(&name)).copied().unwrap_or_default();
+            self.sampling.allocations(earlier + recent.get(&name).copied().unwrap_or_default())
+        }
+    }
+
+    /// The kernel side knows no stack any more: from here on, what is in use is told anew.
+    pub(super) fn begin_turn(&mut self) {
+        self.turn += 1;
+    }
+
+    /// Counts allocations of a stack that the kernel side counts no more.
+    pub(super) fn count(&mut self, id: StackId, units: u64) {
+        // A stack that is not known is of an image that is over.
+        if let Some(known) = self.names.get(&id) {
+            *self.counted.entry(known.image).or_default().entry(known.name).or_default() += units;
+        }
+    }
+
+    /// Drops the stacks that have not been told in this turn, unless blocks are `held` there. Their counts stay.
+    pub(super) fn forget_idle(&mut self, held: &HashSet<StackId>) {
+        // A copy is never told anew. Its block may be out of sight, within a call of `realloc` that is going to fail.
+        let is_copy = |id: &StackId| id.0 & IS_COPY != 0;
+        self.names.retain(|id, known| known.turn == self.turn || is_copy(id) || held.contains(id));
+        let named: HashSet<_> = self.names.values().map(|known| (known.image, known.name)).collect();
+        self.stacks.retain(|stack, _| named.contains(stack));
     }
 
     /// Drops the stacks of an image that is over; returns the kernel side's names.
     pub(super) fn forget(&mut self, image: ImageId) -> Vec<StackId> {
         self.stacks.retain(|(of, _), _| *of != image);
-        self.copied.retain(|(of, _), _| *of != image);
+        self.counted.remove(&image);
         self.copies.retain(|copy| copy.image != image);
-        self.names.extract_if(|_, (of, _)| *of == image).map(|(id, _)| id).collect()
+        self.names.extract_if(|_, known| known.image == image).map(|(id, _)| id).collect()
     }
 }
 
@@ -143,7 +185,7 @@ mod tests {
         assert_ne!(stacks.insert(stack(12, IMAGE, &[frame(0x1000, 2, 0x10)]), of_object), name);
         assert_eq!([10, 11].map(|id| stacks.name(StackId(id))), [name; 2]);
         let counts = HashMap::from([(StackId(10), 3), (StackId(11), 4), (StackId(99), 5)]);
-        assert_eq!(stacks.totals(IMAGE, &counts)[&name], 7);
+        assert_eq!(stacks.totals(IMAGE, &counts)(name), 7);
     }
 
     #[test]
@@ -167,7 +209,34 @@ mod tests {
         assert_eq!(stacks.name(StackId(30)), StackId(30));
         stacks.unwind_copies(|copy| Some(stack(copy.id.0, copy.image, &[frame(0x1000, 1, 0x10)])), of_object);
         let name = stacks.name(StackId(30));
-        assert_eq!(stacks.totals(IMAGE, &HashMap::new()), HashMap::from([(name, 1)]));
+        assert_eq!(stacks.totals(IMAGE, &HashMap::new())(name), 1);
         stacks.unwind_copies(|_| unreachable!("it is gone"), of_object);
+    }
+
+    #[test]
+    fn of_those_that_are_not_told_anew_stacks_stay_that_hold_something_and_all_counts() {
+        let mut stacks = Stacks::default();
+        let names = [(10, 0x10), (12, 0x12), (14, 0x14)]
+            .map(|(id, offset)| stacks.insert(stack(id, IMAGE, &[frame(id, 1, offset)]), of_object));
+        stacks.begin_turn();
+        stacks.insert(stack(14, IMAGE, &[frame(14, 1, 0x14)]), of_object);
+        [10, 12, 14].iter().for_each(|id| stacks.count(StackId(*id), *id));
+        stacks.forget_idle(&HashSet::from([StackId(12)]));
+        assert_eq!(names.map(|name| stacks.get(IMAGE, name).is_some()), [false, true, true]);
+        // Its own name is not known before it is told anew.
+        assert_eq!(stacks.name(StackId(10)), StackId(10));
+        assert_eq!(stacks.insert(stack(10, IMAGE, &[frame(10, 1, 0x10)]), of_object), names[0]);
+        let counts = HashMap::from([(StackId(10), 1), (StackId(12), 1)]);
+        assert_eq!(names.map(stacks.totals(IMAGE, &counts)), [11, 13, 14]);
+    }
+
+    #[test]
+    fn an_unwound_copy_stays() {
+        let mut stacks = Stacks::default();
+        let name = stacks.insert(stack(0x80 | IS_COPY, IMAGE, &[frame(0x1000, 1, 0x10)]), of_object);
+        stacks.begin_turn();
+        stacks.forget_idle(&HashSet::new());
+        assert_eq!(stacks.name(StackId(0x80 | IS_COPY)), name);
+        assert_eq!(stacks.len(), 1);
     }
 }

@@ -64,11 +64,13 @@ const fn source(
     Source { name, compiler, file, flags }
 }
 
-const SOURCES: [Source; 7] = [
+const SOURCES: [Source; 9] = [
     source("pair", "gcc", "pair.c", &["-fomit-frame-pointer"]),
     source("pair-with-frame-pointers", "gcc", "pair.c", &["-fno-omit-frame-pointer"]),
     source("growth", "gcc", "growth.c", &[]),
     source("churn", "g++", "churn.cc", &[]),
+    source("scale", "gcc", "scale.c", &[]),
+    source("libraries", "gcc", "libraries.c", &[]),
     source("clock.so", "gcc", "clock.c", &["-shared", "-fPIC"]),
     source("account", "gcc", "account.c", &[]),
     source("templates.ii", "g++", "templates.cc", &["-std=c++17", "-E"]),

@@ -6,6 +6,7 @@ mod builds;
 mod launched;
 mod machine;
 mod overhead;
+mod scale;
 mod statistics;
 mod table;
 mod unwind;
@@ -45,6 +46,8 @@ enum Part {
     Unwind,
     /// What it costs a program to be watched, by memprof and by other tools
     Overhead,
+    /// What it costs memprof where there is much of everything: live blocks, calls, libraries
+    Scale,
 }
 
 /// What was measured, as it is written to a file.
@@ -57,6 +60,8 @@ struct Results {
     unwind: Option<unwind::Figures>,
     #[serde(skip_serializing_if = "Option::is_none")]
     overhead: Option<overhead::Figures>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    scale: Option<scale::Figures>,
 }
 
 /// Builds as whoever asks, then measures as root.
@@ -79,7 +84,8 @@ fn measure(arguments: &Arguments) -> Result<()> {
     let wants = |part| arguments.parts.is_empty() || arguments.parts.contains(&part);
     let unwind = wants(Part::Unwind).then(|| unwind::measure(arguments, &builds)).transpose()?;
     let overhead = wants(Part::Overhead).then(|| overhead::measure(arguments, &builds)).transpose()?;
-    let results = Results { machine, runs: arguments.runs, work: arguments.work, unwind, overhead };
+    let scale = wants(Part::Scale).then(|| scale::measure(arguments, &builds)).transpose()?;
+    let results = Results { machine, runs: arguments.runs, work: arguments.work, unwind, overhead, scale };
     if let Some(path) = &arguments.json {
         let text = serde_json::to_string_pretty(&results).context("cannot write JSON")?;
         fs::write(path, text + "\n").with_context(|| format!("cannot write {}", path.display()))?;

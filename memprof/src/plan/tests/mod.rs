@@ -15,8 +15,13 @@ fn bytes(listing: &str) -> Vec<u8> {
     listing.split_whitespace().map(|byte| u8::from_str_radix(byte, 16).unwrap()).collect()
 }
 
+/// With all arguments kept.
 fn chosen(listing: &str) -> Chosen {
-    choose(&bytes(listing))
+    chosen_with(listing, 6)
+}
+
+fn chosen_with(listing: &str, arguments: usize) -> Chosen {
+    choose(&bytes(listing), arguments)
 }
 
 fn emulated(instruction: &str) -> Chosen {
@@ -85,8 +90,10 @@ fn musl_and_others_whose_functions_jump_on() {
 fn jemalloc() {
     // malloc of 5.3: cmp $0x1000,%rdi; ja; lea …(%rip),%rdx
     assert_eq!(chosen("48 81 ff 00 10 00 00 0f 87 8d 00 00 00 48 8d 15 5c 7f 2c 00"), later(7, "ja", "cmp"));
-    // free: mov %rdi,%rax; mov …(%rip),%rdx; mov %rdi,%rcx: registers of arguments that it does not have, but all are kept.
-    assert_eq!(chosen("48 89 f8 48 8b 15 0e 53 0a 00 48 89 f9 48 c1 e8 1a"), none_emulated("mov", Some("mov")));
+    // free: mov %rdi,%rax; mov …(%rip),%rdx; mov %rdi,%rcx; shr $0x1a,%rax; jne: registers of arguments that it does not have.
+    let free = "48 89 f8 48 8b 15 0e 53 0a 00 48 89 f9 48 c1 e8 1a 75 00";
+    assert_eq!(chosen_with(free, 1), later(17, "jne", "mov"));
+    assert_eq!(chosen_with(free, 3), none_emulated("mov", Some("mov")));
     // calloc: push %r15
     assert_eq!(chosen("41 57 41 56 41 55 41 54"), emulated("push"));
 }
@@ -99,7 +106,8 @@ fn mimalloc() {
         none_emulated("mov", Some("mov"))
     );
     // free: mov %rdi,%rcx; test %rdi,%rdi; je
-    assert_eq!(chosen("48 89 f9 48 85 ff 74 5d"), none_emulated("mov", Some("mov")));
+    assert_eq!(chosen_with("48 89 f9 48 85 ff 74 5d", 1), later(6, "je", "mov"));
+    assert_eq!(chosen_with("48 89 f9 48 85 ff 74 5d", 4), none_emulated("mov", Some("mov")));
     // free as of 2.1: endbr64 or not, test %rdi,%rdi; je
     assert_eq!(chosen("48 85 ff 74 5d"), later(3, "je", "test"));
 }
@@ -189,14 +197,14 @@ fn longer_nops_are_second_choice() {
 }
 
 #[test]
-fn no_more_than_eight_instructions_or_32_bytes_are_skipped() {
+fn no_more_than_nine_instructions_or_48_bytes_are_skipped() {
     let tests = |count: usize| format!("{} 55", "48 85 ff ".repeat(count));
-    assert_eq!(chosen(&tests(8)), later(24, "push", "test"));
-    assert_eq!(chosen(&tests(9)), none_emulated("test", None));
-    // cmpb $0,…(%rip), seven bytes each; cmpl $…,…(%rip), ten
-    let comparisons = |fill: &str| format!("{} {fill} 55", "81 3d 00 00 00 00 00 00 00 00 ".repeat(3));
-    assert_eq!(chosen(&comparisons("84 c0")), later(32, "push", "cmp"));
-    assert_eq!(chosen(&comparisons("48 85 ff")), none_emulated("cmp", None));
+    assert_eq!(chosen(&tests(9)), later(27, "push", "test"));
+    assert_eq!(chosen(&tests(10)), none_emulated("test", None));
+    // cmpl $…,…(%rip), ten bytes each, and others of eight and nine bytes in all
+    let comparisons = |fill: &str| format!("{} {fill} 55", "81 3d 00 00 00 00 00 00 00 00 ".repeat(4));
+    assert_eq!(chosen(&comparisons("84 c0 48 85 ff 48 85 ff")), later(48, "push", "cmp"));
+    assert_eq!(chosen(&comparisons("48 85 ff 48 85 ff 48 85 ff")), none_emulated("cmp", None));
 }
 
 #[test]

@@ -26,13 +26,15 @@ fn parse(line: &str) -> Option<Line> {
 }
 
 impl Line {
-    /// Whether it leaves alone what the programs read, and goes on to the next one.
-    pub(super) fn is_harmless(&self) -> bool {
+    /// Whether it leaves alone what the programs read, of so many arguments, and goes on to the next one.
+    pub(super) fn is_harmless(&self, arguments: usize) -> bool {
+        let is_kept = |operand: &str| is_kept(operand.trim(), arguments);
         let (destination, source) = self.operands.split_once(',').unwrap_or((&self.operands, ""));
         match self.mnemonic.as_str() {
             "test" | "cmp" | "bt" | "nop" | "endbr64" => true,
-            "cqo" | "cdq" | "cwd" | "mul" => false,
-            "imul" if source.is_empty() => false,
+            // These write %rdx.
+            "cqo" | "cdq" | "cwd" | "mul" => arguments <= RDX,
+            "imul" if source.is_empty() => arguments <= RDX,
             "xchg" => !self.operands.contains('[') && !is_kept(destination) && !is_kept(source),
             "call" | "ret" | "push" | "pop" => false,
             other if is_jump(other) => false,
@@ -60,20 +62,26 @@ fn is_jump(mnemonic: &str) -> bool {
     mnemonic.starts_with('j') || mnemonic.starts_with("loop") || mnemonic == "xbegin" || mnemonic == "notrack"
 }
 
-/// Whether a register, by any of its names, is the stack pointer's or an argument's.
-fn is_kept(operand: &str) -> bool {
-    let names =
-        "rsp esp sp spl rdi edi di dil rsi esi si sil rdx edx dx dl dh rcx ecx cx cl ch r8 r8d r8w r8b r9 r9d r9w r9b";
-    names.split(' ').any(|name| name == operand)
+/// The arguments' registers, each by all of its names.
+const ARGUMENTS: [&str; 6] =
+    ["rdi edi di dil", "rsi esi si sil", "rdx edx dx dl dh", "rcx ecx cx cl ch", "r8 r8d r8w r8b", "r9 r9d r9w r9b"];
+
+/// Which of them is `rdx`.
+const RDX: usize = 2;
+
+/// Whether a register, by any of its names, is the stack pointer's or one of so many arguments'.
+fn is_kept(operand: &str, arguments: usize) -> bool {
+    let kept = ARGUMENTS[..arguments].iter().chain(&["rsp esp sp spl"]);
+    kept.flat_map(|names| names.split(' ')).any(|name| name == operand)
 }
 
-/// Checks the site of a function, whose instructions are given, all of them and nothing else.
-pub(super) fn check(function: &[&Line], site: u64) {
+/// Checks the site of a function, whose instructions are given, all of them and nothing else, and of which so many arguments are read.
+pub(super) fn check(function: &[&Line], site: u64, arguments: usize) {
     let entry = function[0].address;
     let index = function.iter().position(|line| line.address == site).unwrap();
-    assert!(index <= 8 && site - entry <= 32);
+    assert!(index <= 9 && site - entry <= 48);
     for line in &function[..index] {
-        assert!(line.is_harmless(), "{} {} is skipped at {:#x}", line.mnemonic, line.operands, line.address);
+        assert!(line.is_harmless(arguments), "{} {} is skipped at {:#x}", line.mnemonic, line.operands, line.address);
     }
     assert!(function[index].is_emulated(), "{} at {site:#x}", function[index].mnemonic);
     for line in function {

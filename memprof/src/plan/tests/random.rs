@@ -85,7 +85,8 @@ fn sites_in_random_code_keep_the_rules_as_another_decoder_sees_them() {
     let listed = listed(&functions);
     let mut moved = 0;
     for (slot, function) in functions.iter().enumerate() {
-        let Chosen { skipped, choice } = choose(function);
+        let arguments = slot % 7;
+        let Chosen { skipped, choice } = choose(function, arguments);
         let Choice::Later { instruction, emulation, .. } = choice else {
             assert_eq!(skipped, 0);
             continue;
@@ -94,7 +95,7 @@ fn sites_in_random_code_keep_the_rules_as_another_decoder_sees_them() {
         let start = (slot * SLOT) as u64;
         let first = listed.partition_point(|line| line.address < start);
         let end = listed.partition_point(|line| line.address < start + function.len() as u64);
-        objdump::check(&listed[first..end].iter().collect::<Vec<_>>(), start + skipped);
+        objdump::check(&listed[first..end].iter().collect::<Vec<_>>(), start + skipped, arguments);
         let is_newer = instruction == "nop" && function[skipped as usize] != 0x90;
         assert_eq!(emulation == Emulation::NewerKernels, is_newer, "{function:02x?}");
     }

@@ -73,7 +73,7 @@ fn check_rules(path: &Path, sites: &[ProbeSite]) {
             Choice::Entry(_) => assert_eq!(entry, probed),
             Choice::EmulatedEntry { .. } => assert!(entry == probed && function[0].is_emulated()),
             Choice::Later { .. } => {
-                objdump::check(&function, probed);
+                objdump::check(&function, probed, site.function.arguments());
                 listed.iter().for_each(|line| objdump::check_target(line, entry..=probed));
             }
         }
@@ -106,12 +106,12 @@ fn jemalloc() {
         "aligned_alloc push",
         "memalign push",
         "valloc push",
-        "free",
+        "free + 48 jne",
         "mallocx push",
-        "rallocx",
+        "rallocx + 2 jmp",
         "xallocx push",
         "dallocx push",
-        "sdallocx",
+        "sdallocx + 10 ja",
         "_Znwm + 7 ja",
         "_ZnwmRKSt9nothrow_t + 7 ja",
         "_ZdlPvm + 3 je",
@@ -124,7 +124,7 @@ fn jemalloc() {
 
 #[test]
 fn mimalloc() {
-    let version_2_0_9 = ["malloc", "calloc", "realloc", "free", "_Znwm push", "_ZnwmSt11align_val_t push"];
+    let version_2_0_9 = ["malloc", "calloc", "realloc", "free + 6 je", "_Znwm push", "_ZnwmSt11align_val_t push"];
     check_file(MIMALLOC, &[("d07f4e7dc9a039fcbe7747f416476bd65cb48e8b", &version_2_0_9)]);
 }
 
@@ -134,7 +134,7 @@ fn musl() {
         "malloc jmp",
         "calloc push",
         "realloc jmp",
-        "reallocarray",
+        "reallocarray + 6 je",
         "posix_memalign push",
         "aligned_alloc push",
         "valloc",

@@ -4,6 +4,7 @@ mod mapped_code;
 mod probing;
 mod profile;
 mod samples;
+mod stack_turns;
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -108,6 +109,7 @@ impl Recorder {
     /// Takes in everything that has happened. The order matters: a block that leaves the nursery must be in its heap
     /// before the ring is read, in which its free may already stand.
     pub(super) fn drain(&mut self) -> anyhow::Result<()> {
+        let stack_totals = self.take_stack_totals()?;
         self.take_nursery();
         let occurrences = self.take_events();
         for event in occurrences {
@@ -115,6 +117,9 @@ impl Recorder {
         }
         self.forget_other_images();
         self.heaps.values_mut().for_each(Heap::settle);
+        if let Some(totals) = stack_totals {
+            self.forget_idle_stacks(totals);
+        }
         self.take_mappings()?;
         // Before what is new wants room; and again when no copy needs them any more.
         self.drop_rows_of_unmapped_code();
@@ -191,11 +196,7 @@ impl Recorder {
                     self.probe_again(index, if is_main { "its main thread ended" } else { "one of its threads ended" });
                 }
             }
-            Event::NurseryFilling
-            | Event::Allocation { .. }
-            | Event::Free { .. }
-            | Event::Stack(_)
-            | Event::StackCopy(_) => {}
+            Event::Filling | Event::Allocation { .. } | Event::Free { .. } | Event::Stack(_) | Event::StackCopy(_) => {}
         }
         Ok(())
     }

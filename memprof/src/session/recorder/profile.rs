@@ -62,7 +62,7 @@ impl Recorder {
         let own_totals = self.stacks.totals(process.image, stack_totals);
         let total_allocations = |stack| match stack {
             StackId::UNKNOWN => losses.stacks(),
-            stack => own_totals.get(&stack).copied().unwrap_or_default(),
+            stack => own_totals(stack),
         };
         let name = |stack| self.stacks.name(stack);
         let selected = heap.select(selection, now, name, total_allocations, |stack| self.frames(process, stack));

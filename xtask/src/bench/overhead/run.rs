@@ -57,13 +57,15 @@ impl Run {
         let task = Task { builds, workload, command: &command, output: &output };
         let (work, usage, messages) = measure(tool, &task, redis.as_ref(), amount)?;
         let answer = tool.answer(&task, &messages)?;
+        let lost = answer.as_ref().and_then(|answer| answer.lost);
+        let leak = workload.leak(amount).filter(|_| tool.is_exact());
         Ok(Self {
             nanoseconds: work.elapsed_nanoseconds as f64 / amount as f64,
             own_cpu_seconds: usage.cpu_nanoseconds.saturating_sub(work.cpu_nanoseconds) as f64 / 1e9,
             peak_bytes: usage.peak_bytes,
             kernel_bytes: tool.kernel_bytes(&messages),
-            lost: answer.as_ref().and_then(|answer| answer.lost),
-            leak: answer.and_then(|answer| Some(Verdict::on(&answer, workload.leak(amount)?))),
+            lost,
+            leak: answer.and_then(|answer| Some(Verdict::on(&answer, leak?))),
         })
     }
 }

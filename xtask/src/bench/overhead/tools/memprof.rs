@@ -11,6 +11,9 @@ use crate::bench::builds::{Builds, Variant};
 
 pub(super) struct Memprof;
 
+/// With one point in 512 KiB, its default.
+pub(super) struct Sampling;
+
 pub(super) struct Floor;
 
 impl Tool for Memprof {
@@ -27,7 +30,7 @@ impl Tool for Memprof {
     }
 
     fn command(&self, task: &Task<'_>) -> Result<Command> {
-        Ok(launching(task.builds.product(), task))
+        Ok(launching(task.builds.product(), &[], task))
     }
 
     fn answer(&self, task: &Task<'_>, _: &str) -> Result<Option<Answer>> {
@@ -38,6 +41,36 @@ impl Tool for Memprof {
     fn kernel_bytes(&self, messages: &str) -> Option<u64> {
         let size = messages.lines().find_map(|line| line.split_once("kernel memory: "))?.1;
         Some(size.trim().parse::<ByteSize>().ok()?.as_u64())
+    }
+}
+
+impl Tool for Sampling {
+    fn name(&self) -> &'static str {
+        "memprof --sample"
+    }
+
+    fn is_here(&self, _: &Builds) -> bool {
+        true
+    }
+
+    fn slowness(&self) -> u64 {
+        Memprof.slowness()
+    }
+
+    fn command(&self, task: &Task<'_>) -> Result<Command> {
+        Ok(launching(task.builds.product(), &["--sample"], task))
+    }
+
+    fn answer(&self, task: &Task<'_>, messages: &str) -> Result<Option<Answer>> {
+        Memprof.answer(task, messages)
+    }
+
+    fn is_exact(&self) -> bool {
+        false
+    }
+
+    fn kernel_bytes(&self, messages: &str) -> Option<u64> {
+        Memprof.kernel_bytes(messages)
     }
 }
 
@@ -55,7 +88,7 @@ impl Tool for Floor {
     }
 
     fn command(&self, task: &Task<'_>) -> Result<Command> {
-        Ok(launching(task.builds.memprof(Variant::Empty), task))
+        Ok(launching(task.builds.memprof(Variant::Empty), &[], task))
     }
 
     fn answer(&self, _: &Task<'_>, _: &str) -> Result<Option<Answer>> {
@@ -63,8 +96,8 @@ impl Tool for Floor {
     }
 }
 
-fn launching(mut memprof: Command, task: &Task<'_>) -> Command {
-    memprof.args(["--verbose", "--format", "json", "--top", "0", "--output"]).arg(task.output).arg("--");
+fn launching(mut memprof: Command, options: &[&str], task: &Task<'_>) -> Command {
+    memprof.args(options).args(["--verbose", "--format", "json", "--top", "0", "--output"]).arg(task.output).arg("--");
     memprof.args(task.command);
     memprof
 }

@@ -72,6 +72,11 @@ pub(super) trait Tool {
     /// What it found. `messages` is what went to standard error.
     fn answer(&self, task: &Task<'_>, messages: &str) -> Result<Option<Answer>>;
 
+    /// Whether it means to tell of each block. Estimates of what was left behind, which may be none of a small leak, are not judged.
+    fn is_exact(&self) -> bool {
+        true
+    }
+
     /// Bytes of its tables in the kernel.
     fn kernel_bytes(&self, _messages: &str) -> Option<u64> {
         None
@@ -79,10 +84,11 @@ pub(super) trait Tool {
 }
 
 /// All tools, in the order of the table's columns.
-pub(super) const ALL: [&dyn Tool; 7] = [
+pub(super) const ALL: [&dyn Tool; 8] = [
     &unprofiled::Unprofiled,
     &memprof::Floor,
     &memprof::Memprof,
+    &memprof::Sampling,
     &bpftrace::Bpftrace,
     &heaptrack::Heaptrack,
     &dhat::Dhat,

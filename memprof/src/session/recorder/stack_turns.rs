@@ -1,0 +1,32 @@
+//! What is done when the kernel side's table of stacks fills up. A program can have any number of stacks, and most are soon of no
+//! use: nothing is held there any more. So the programs are made to forget all that they know. Stacks that are in use are told
+//! anew; of the others those stay that hold blocks.
+
+use std::collections::HashSet;
+
+use super::Recorder;
+use crate::{heap::Heap, model::StackId};
+
+impl Recorder {
+    /// Takes the counts of all stacks out of the kernel side's table if it fills up. What the rest of a drain brings is enough to
+    /// know whether a stack is held: all blocks that were allocated before have left the nursery by then.
+    pub(super) fn take_stack_totals(&mut self) -> anyhow::Result<Option<Vec<(StackId, u64)>>> {
+        if !self.kernel.stacks_are_filling() {
+            return Ok(None);
+        }
+        self.stacks.begin_turn();
+        let mut totals = Vec::new();
+        self.kernel.take_stack_totals(|stack, allocations| totals.push((stack, allocations)))?;
+        Ok(Some(totals))
+    }
+
+    /// Keeps these counts, and only those stacks that hold something or were told in this drain.
+    pub(super) fn forget_idle_stacks(&mut self, totals: Vec<(StackId, u64)>) {
+        let (all, known) = (totals.len(), self.stacks.len());
+        totals.into_iter().for_each(|(stack, allocations)| self.stacks.count(stack, allocations));
+        self.heaps.values_mut().for_each(Heap::forget_idle_stacks);
+        let held = self.heaps.values().flat_map(Heap::outstanding_by_stack).map(|(stack, _)| stack);
+        self.stacks.forget_idle(&held.collect::<HashSet<_>>());
+        log::debug!("{all} stacks taken out of the kernel; of {known} that are known, {} are kept", self.stacks.len());
+    }
+}
