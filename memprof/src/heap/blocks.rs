@@ -19,7 +19,7 @@
 //! see, it cannot choose addresses that collide. Foldhash does not claim more than that, and no more is needed: the
 //! target sees nothing of what its addresses cost here.
 
-use std::hash::BuildHasher as _;
+use std::{hash::BuildHasher as _, hint::black_box};
 
 use hashbrown::DefaultHashBuilder;
 
@@ -89,6 +89,18 @@ impl Blocks {
         }
         index.shrink(hash, |slot| hasher.hash_one(blocks[slot].address));
         removed
+    }
+
+    /// Brings into the cache what the removals of the blocks at these addresses are going to look at. One removal waits for memory four
+    /// times, and the next can hardly begin before it is done; here, nothing depends on what was found before.
+    pub(super) fn prefetch(&self, addresses: impl Iterator<Item = u64>) {
+        let Self { blocks, index, hasher } = self;
+        let last = (0..blocks.len()).rev();
+        for (address, moved) in addresses.zip(last) {
+            let found = index.find(hasher.hash_one(address), |slot| blocks[slot].address == address);
+            let moved = index.find(hasher.hash_one(blocks[moved].address), |slot| slot == moved);
+            black_box((found, moved));
+        }
     }
 
     /// All blocks, in no particular order.

@@ -2,8 +2,8 @@
 //! for each bucket.
 //!
 //! It is made of parts, by the hash, each a table of its own. All grow at about the same population, but one after the other: so the
-//! longest pause of a heap of ten million blocks is the rebuilding of a part of forty thousand, two milliseconds, and not that of all,
-//! which takes a second. The programs go on meanwhile, and their nursery has room for a part of a second.
+//! longest pause of a heap of ten million blocks is the rebuilding of a part of forty thousand, some milliseconds, and not that of all,
+//! which took more than a second. The programs go on meanwhile, and their nursery has room for a part of a second.
 //!
 //! hashbrown would double a table as soon as it is half full of slots, if the rest is taken by the marks that removals leave behind, so
 //! each part is rebuilt here, into the size that its slots need.

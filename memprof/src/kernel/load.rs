@@ -171,6 +171,7 @@ impl Kernel {
             logger,
             images_numbered: 0,
             memory_bytes,
+            ring_bytes: sizes.ring_bytes,
             load_cost,
             bpf,
         })

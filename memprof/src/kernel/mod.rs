@@ -23,7 +23,7 @@ use aya::{
     programs::{Program, ProgramError},
 };
 use memprof_common::{
-    ImageTotals, NurseryEntry, Tracked,
+    FreeRecord, ImageTotals, NurseryEntry, Tracked,
     buckets::{FREE, image_key},
     unwind::{Row, Rule},
 };
@@ -107,6 +107,7 @@ pub struct Kernel {
     logger: Option<Logger>,
     images_numbered: u32,
     memory_bytes: u64,
+    ring_bytes: u32,
     load_cost: LoadCost,
 }
 
@@ -218,16 +219,26 @@ impl Kernel {
         self.nursery.remove_where(|entry| entry.image == image.0);
     }
 
-    /// Takes everything out of both rings: first `execve`s and exits, then frees and stacks in their order.
-    pub fn drain_events(&mut self, mut apply: impl FnMut(Event)) {
+    /// Takes records out of both rings, `most` of them or all: first `execve`s and exits, then frees and stacks in their order. Says
+    /// whether nothing was left.
+    pub fn drain_events(&mut self, most: usize, mut apply: impl FnMut(Event)) -> bool {
+        let mut taken = 0;
         for ring in [&mut self.control, &mut self.events] {
-            while let Some(record) = ring.get_mut().next() {
+            while taken < most {
+                let Some(record) = ring.get_mut().next() else { break };
+                taken += 1;
                 match decode::record(&record) {
                     Some(event) => apply(event),
                     None => log::error!("a record of {} bytes is not understood", record.len()),
                 }
             }
         }
+        taken < most
+    }
+
+    /// No more records than that can wait in the rings.
+    pub fn most_events(&self) -> usize {
+        (self.ring_bytes as usize).max(rustix::param::page_size()).next_power_of_two() * 2 / size_of::<FreeRecord>()
     }
 
     /// Takes all notices of mappings; returns how many the kernel dropped.

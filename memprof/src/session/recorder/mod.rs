@@ -1,5 +1,6 @@
 //! From probes to profiles: keeps what the kernel side tells of every observed process.
 
+mod frees;
 mod mapped_code;
 mod probing;
 mod profile;
@@ -16,6 +17,7 @@ use std::{
 
 use rustix::time::{ClockId, clock_gettime};
 
+use self::frees::Frees;
 use super::{
     code::CodeTables,
     observed::{Life, Observed},
@@ -29,6 +31,10 @@ use crate::{
     plan::Functions,
     target::{self, ObjectTable},
 };
+
+/// How many records are read from the rings before the nursery is looked at again: some tens of milliseconds' work, if each is a free of
+/// one of millions of blocks.
+const EVENTS_AT_ONCE: usize = 1 << 15;
 
 /// Everything that is known so far.
 pub(super) struct Recorder {
@@ -110,8 +116,7 @@ impl Recorder {
     /// before the ring is read, in which its free may already stand.
     pub(super) fn drain(&mut self) -> anyhow::Result<()> {
         let stack_totals = self.take_stack_totals()?;
-        self.take_nursery();
-        let occurrences = self.take_events();
+        let occurrences = self.take_blocks_and_events();
         for event in occurrences {
             self.take_occurrence(event)?;
         }
@@ -138,6 +143,19 @@ impl Recorder {
         TargetId(self.processes.len() as u32)
     }
 
+    /// Empties the nursery, then the rings of what waited in them. Where that is much, the nursery is emptied again and again, lest it
+    /// be full by the time that the rings are read; at last they may hold what came meanwhile, which is for the next drain.
+    fn take_blocks_and_events(&mut self) -> Vec<Event> {
+        let mut occurrences = Vec::new();
+        for _ in 0..=self.kernel.most_events() / EVENTS_AT_ONCE {
+            self.take_nursery();
+            if self.take_events(&mut occurrences) {
+                break;
+            }
+        }
+        occurrences
+    }
+
     fn take_nursery(&mut self) {
         if self.sampling.bytes().is_some() {
             self.read_samples();
@@ -147,24 +165,20 @@ impl Recorder {
         self.kernel.drain_nursery(|image, allocation| heaps.entry(image).or_default().allocate(allocation));
     }
 
-    /// Applies frees and stacks; returns the rest, which is rare.
-    fn take_events(&mut self) -> Vec<Event> {
+    /// Applies frees and stacks, and leaves the rest, which is rare, to the caller. Says whether there were no more.
+    fn take_events(&mut self, occurrences: &mut Vec<Event>) -> bool {
         let Self { kernel, objects, processes, heaps, stacks, .. } = self;
-        let mut occurrences = Vec::new();
-        kernel.drain_events(|event| match event {
-            Event::Free { image, address, time } => {
-                // Not known: allocated before the attach, or by an image that is over.
-                heaps.get_mut(&image).map(|heap| heap.free(address, time));
-            }
-            Event::Allocation { image, allocation } => heaps.entry(image).or_default().allocate(allocation),
+        let mut frees = Frees::new(heaps);
+        kernel.drain_events(EVENTS_AT_ONCE, |event| match event {
+            Event::Free { image, address, time } => frees.push(image, address, time),
+            Event::Allocation { image, allocation } => frees.allocate(image, allocation),
             Event::Stack(stack) => {
                 note_jit(processes, objects, &stack);
                 stacks.insert(stack, |object| fingerprint_of(objects, object));
             }
             Event::StackCopy(copy) => stacks.keep(copy),
             other => occurrences.push(other),
-        });
-        occurrences
+        })
     }
 
     fn take_occurrence(&mut self, event: Event) -> anyhow::Result<()> {
