@@ -27,7 +27,7 @@ use memprof_common::{Call, Cookie, InFlight, MAX_CALLS, NurseryEntry};
 use crate::{
     arch,
     maps::{IN_FLIGHT, SITES, image_of},
-    measure, nursery, totals,
+    measure, nursery, totals, windows,
 };
 
 /// What an entry saw.
@@ -132,7 +132,7 @@ pub fn leave(ctx: &RetProbeContext) -> Option<&'static Call> {
             }
             thread.depth -= 1;
             if call.is_missed != 0 {
-                count_missed(call.image, 1u64.wrapping_neg());
+                count_missed(call, 1u64.wrapping_neg());
             }
             return Some(call);
         }
@@ -169,7 +169,7 @@ fn retire_abandoned(thread: &mut InFlight, stack_pointer: u64, cookie: Cookie) {
         // Where the frame is the same one, the open call can only have jumped here.
         let may_return = call.stack_pointer > stack_pointer
             || call.stack_pointer == stack_pointer && call.cookie != cookie.0 && has_return_address(call);
-        if may_return {
+        if may_return && !windows::is_stale(call) {
             return;
         }
         abandon(thread);
@@ -180,7 +180,7 @@ fn retire_abandoned(thread: &mut InFlight, stack_pointer: u64, cookie: Cookie) {
 #[inline(always)]
 fn abandon(thread: &mut InFlight) {
     let Some(call) = innermost(thread) else { return };
-    count_missed(call.image, 1 - u64::from(call.is_missed & 1) + u64::from(call.nested));
+    count_missed(call, 1 - u64::from(call.is_missed & 1) + u64::from(call.nested));
     thread.depth -= 1;
 }
 
@@ -193,8 +193,11 @@ fn make_room(thread: &mut InFlight) {
 }
 
 #[inline(always)]
-fn count_missed(image: u32, calls: u64) {
-    totals::count_many(image, calls, |totals| &raw mut totals.missed_returns);
+fn count_missed(call: &Call, calls: u64) {
+    if windows::is_stale(call) {
+        return;
+    }
+    totals::count_many(call.image, calls, |totals| &raw mut totals.missed_returns);
 }
 
 /// Whether a call entered at `stack_pointer` is part of the innermost open one.
@@ -222,7 +225,7 @@ fn has_return_address(call: &Call) -> bool {
 fn expect_no_return(call: &mut Call) {
     if call.is_missed == 0 {
         call.is_missed = 1;
-        count_missed(call.image, 1);
+        count_missed(call, 1);
     }
 }
 

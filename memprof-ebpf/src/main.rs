@@ -10,6 +10,7 @@
 #![expect(internal_features, reason = "AtomicU64 has no read-modify-write operations on BPF targets")]
 
 mod arch;
+mod calls;
 mod copy;
 mod in_flight;
 mod kernel_structs;
@@ -24,6 +25,7 @@ mod sampling;
 mod stack;
 mod totals;
 mod unwind;
+mod windows;
 
 use aya_ebpf::{
     helpers::{bpf_ktime_get_ns, bpf_probe_read_user},
@@ -83,7 +85,10 @@ pub fn enter_resize_product(ctx: ProbeContext) -> u32 {
 /// The new pointer is the return value; null is a failure.
 #[uretprobe]
 pub fn return_pointer(ctx: RetProbeContext) -> u32 {
-    if let Some(call) = in_flight::leave(&ctx) {
+    calls::count(arch::cookie(&ctx), |calls| &mut calls.allocations);
+    if let Some(call) = in_flight::leave(&ctx)
+        && windows::is_observed(call)
+    {
         nursery::allocated(&ctx, call, ctx.ret::<u64>());
     }
     0
@@ -92,7 +97,9 @@ pub fn return_pointer(ctx: RetProbeContext) -> u32 {
 /// The new pointer was written to where the argument points, if the return value is zero.
 #[uretprobe]
 pub fn return_written(ctx: RetProbeContext) -> u32 {
+    calls::count(arch::cookie(&ctx), |calls| &mut calls.allocations);
     if let Some(call) = in_flight::leave(&ctx)
+        && windows::is_observed(call)
         && ctx.ret::<u64>() as u32 == 0
     {
         // SAFETY: the helper checks the address, which is the target's.
@@ -107,6 +114,7 @@ pub fn return_written(ctx: RetProbeContext) -> u32 {
 /// A block was resized: on success the old one is free, even where the new one has its address; on failure it lives.
 #[uretprobe]
 pub fn return_resized(ctx: RetProbeContext) -> u32 {
+    calls::count(arch::cookie(&ctx), |calls| &mut calls.resizes);
     if let Some(call) = in_flight::leave(&ctx) {
         let new = ctx.ret::<u64>();
         // glibc's `realloc(p, 0)` frees and returns null; elsewhere null is a failure that leaves the old block alone.
@@ -114,7 +122,9 @@ pub fn return_resized(ctx: RetProbeContext) -> u32 {
         if call.argument != 0 {
             nursery::resized(call, old_is_free);
         }
-        nursery::allocated(&ctx, call, new);
+        if windows::is_observed(call) {
+            nursery::allocated(&ctx, call, new);
+        }
     }
     0
 }
@@ -122,10 +132,11 @@ pub fn return_resized(ctx: RetProbeContext) -> u32 {
 /// `free(pointer)` and its kin
 #[uprobe]
 pub fn free(ctx: ProbeContext) -> u32 {
-    let address = argument(&ctx, 0);
+    let (address, cookie) = (argument(&ctx, 0), arch::cookie(&ctx));
+    calls::count(cookie, |calls| &mut calls.frees);
     if !measure::EMPTY
         && address != 0
-        && let Some(image) = maps::image_of(arch::cookie(&ctx))
+        && let Some(image) = maps::image_of(cookie)
     {
         // SAFETY: the helper has no preconditions.
         nursery::freed(image, address, unsafe { bpf_ktime_get_ns() });
