@@ -1,13 +1,13 @@
 //! Records become events: bytes from a ring, keys and values from maps. Pure.
 
 use memprof_common::{
-    ExecRecord, FreeRecord, Header, ImageTotals, MAX_FRAMES, NurseryEntry, NurseryKey, ProbedThreadExitRecord,
+    Calls, ExecRecord, FreeRecord, Header, ImageTotals, MAX_FRAMES, NurseryEntry, NurseryKey, ProbedThreadExitRecord,
     StackCopyRecord, StackFrame, StackRecord, kind,
     tables::{FrameWord, ended},
 };
 
 use crate::model::{
-    Allocation, CopiedRegisters, Event, ImageId, Losses, ObjectId, RawFrame, RawStack, StackCopy, StackId, Timestamp,
+    Allocation, CallCounts, CopiedRegisters, Event, ImageId, Losses, ObjectId, RawFrame, RawStack, StackCopy, StackId, Timestamp,
     Totals, Truncation,
 };
 
@@ -50,6 +50,16 @@ pub(super) fn totals<'a>(per_cpu: impl Iterator<Item = &'a ImageTotals>) -> (Tot
         totals += more_totals;
         losses += more_losses;
         (totals, losses)
+    })
+}
+
+/// A target's calls, summed over the CPUs.
+pub(super) fn calls<'a>(per_cpu: impl Iterator<Item = &'a Calls>) -> CallCounts {
+    let sum = |sum: [u64; 2], more: [u64; 2]| [0, 1].map(|manner| sum[manner] + more[manner]);
+    per_cpu.fold(CallCounts::default(), |counts, calls| CallCounts {
+        allocations: sum(counts.allocations, calls.allocations),
+        resizes: sum(counts.resizes, calls.resizes),
+        frees: sum(counts.frees, calls.frees),
     })
 }
 

@@ -39,6 +39,7 @@ impl Recorder {
         if functions == 0 {
             bail!("{}", self.no_allocator_in(index));
         }
+        self.begin_metering(index)?;
         log::info!("attached to process {pid} ({}): {functions} functions", self.processes[index].command);
         Ok(())
     }
@@ -63,7 +64,7 @@ impl Recorder {
         if self.probe_objects(index, objects)? == 0 {
             log::warn!("{}", self.no_allocator_in(index));
         }
-        Ok(())
+        self.begin_metering(index)
     }
 
     pub(super) fn probe_what_is_new(&mut self) -> anyhow::Result<()> {

@@ -1,0 +1,148 @@
+//! From what was observed in windows to estimates for the whole time.
+//!
+//! Time is divided into *cycles*, each with one window at a random place in it: each moment of a cycle is in its window with the
+//! same chance p. So what was observed in it, by 1/p, has the whole cycle's sum as its expectation, whatever the process does and
+//! when (Horvitz and Thompson 1952). It holds for a cycle that is not over, and for what is left of a cycle's blocks at any
+//! later time, since every free of an observed block is seen.
+//!
+//! The variance is that of one random window from each cycle, estimated by differences between successive cycles (Wolter:
+//! Introduction to Variance Estimation, chapter 8): where a process does the same in each cycle, but for chance, its
+//! expectation is the variance; where it changes, it is more. A cycle that was observed from its beginning to its end has none.
+//!
+//! Time is counted without the time that memprof took of it: a process that memprof slows down does less in a window than it
+//! would have done.
+
+use crate::model::{Outstanding, StandardError, Timestamp, Totals};
+
+/// The cycles of one image so far, and what was allocated in their windows.
+#[derive(Clone, Debug, Default)]
+pub struct Scale {
+    cycles: Vec<Cycle>,
+}
+
+/// One cycle.
+#[derive(Clone, Copy, Debug)]
+struct Cycle {
+    start: Timestamp,
+    /// Seconds, undisturbed.
+    length: f64,
+    /// Seconds of it in which allocations were observed.
+    window: f64,
+    is_full: bool,
+    allocations: u64,
+    allocated_bytes: u64,
+}
+
+impl Cycle {
+    fn weight(&self) -> f64 {
+        if self.is_full || self.window <= 0.0 { 1.0 } else { (self.length / self.window).max(1.0) }
+    }
+}
+
+/// An estimate for the whole time.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Scaled {
+    /// Bytes.
+    pub bytes: f64,
+    /// Blocks.
+    pub allocations: f64,
+    /// Nothing while there are too few windows to tell.
+    pub standard_error: Option<StandardError>,
+}
+
+impl Scaled {
+    /// Rounded.
+    pub fn outstanding(&self) -> Outstanding {
+        Outstanding { bytes: self.bytes.round() as u64, allocations: self.allocations.round() as u64 }
+    }
+}
+
+impl Scale {
+    /// Begins a cycle, as it is planned: seconds in all, and of its window. A cycle that is observed from its beginning to its
+    /// end continues the one before, if that was, too.
+    pub fn begin(&mut self, start: Timestamp, length: f64, window: f64) {
+        let is_full = window >= length;
+        if !(is_full && self.cycles.last().is_some_and(|last| last.is_full)) {
+            self.cycles.push(Cycle { start, length, window, is_full, allocations: 0, allocated_bytes: 0 });
+        }
+    }
+
+    /// Tells how long the current cycle was in truth, now that it ends.
+    pub fn end(&mut self, length: f64, window: f64) {
+        if let Some(cycle) = self.cycles.last_mut().filter(|cycle| !cycle.is_full && window > 0.0) {
+            (cycle.length, cycle.window) = (length, window);
+        }
+    }
+
+    /// Tells what has been allocated in windows from the beginning until now.
+    pub fn set_totals(&mut self, totals: &Totals) {
+        let (mut allocations, mut bytes) = (totals.allocations, totals.allocated_bytes);
+        if let Some((last, earlier)) = self.cycles.split_last_mut() {
+            for cycle in earlier {
+                allocations = allocations.saturating_sub(cycle.allocations);
+                bytes = bytes.wrapping_sub(cycle.allocated_bytes);
+            }
+            (last.allocations, last.allocated_bytes) = (allocations, bytes);
+        }
+    }
+
+    /// Whether all has been observed, so that there is nothing to estimate.
+    pub fn is_whole(&self) -> bool {
+        self.cycles.iter().all(|cycle| cycle.is_full)
+    }
+
+    /// How many windows there were, and are.
+    pub fn windows(&self) -> usize {
+        self.cycles.len()
+    }
+
+    /// What was allocated in all.
+    pub fn totals(&self) -> Scaled {
+        let sums = self.cycles.iter().map(|cycle| (cycle.allocated_bytes as f64, cycle.allocations as f64));
+        self.estimate(sums.collect())
+    }
+
+    /// The sum of blocks that were observed, by size and time of their allocation.
+    pub fn sum(&self, blocks: impl Iterator<Item = (f64, f64, Timestamp)>) -> Scaled {
+        let mut sums = vec![(0.0, 0.0); self.cycles.len()];
+        for (bytes, allocations, time) in blocks {
+            let cycle = self.cycles.partition_point(|cycle| cycle.start <= time).saturating_sub(1);
+            if let Some(sum) = sums.get_mut(cycle) {
+                sum.0 += bytes;
+                sum.1 += allocations;
+            }
+        }
+        self.estimate(sums)
+    }
+
+    /// From what was observed in each cycle.
+    fn estimate(&self, mut sums: Vec<(f64, f64)>) -> Scaled {
+        for (sum, cycle) in sums.iter_mut().zip(&self.cycles) {
+            let weight = cycle.weight();
+            *sum = (sum.0 * weight, sum.1 * weight);
+        }
+        let bytes = sums.iter().map(|sum| sum.0).sum();
+        let allocations = sums.iter().map(|sum| sum.1).sum();
+        let error = |of: fn(&(f64, f64)) -> f64| self.variance(sums.iter().map(of)).map(f64::sqrt);
+        let standard_error = error(|sum| sum.0)
+            .zip(error(|sum| sum.1))
+            .map(|(bytes, allocations)| StandardError { bytes, allocations });
+        Scaled { bytes, allocations, standard_error }
+    }
+
+    /// Of the sum of the cycles' estimates.
+    fn variance(&self, estimates: impl Iterator<Item = f64>) -> Option<f64> {
+        let sampled: Vec<_> = self.cycles.iter().zip(estimates).filter(|(cycle, _)| !cycle.is_full).collect();
+        if sampled.is_empty() {
+            return Some(0.0);
+        }
+        let difference = |pair: &[(&Cycle, f64)]| {
+            let [(one, of_one), (other, of_other)] = pair else { return 0.0 };
+            // Cycles may differ in length: what is compared is what each has in its time.
+            (of_one / one.length - of_other / other.length) * f64::midpoint(one.length, other.length)
+        };
+        let squares: f64 = sampled.windows(2).map(|pair| difference(pair).powi(2)).sum();
+        let count = sampled.len() as f64;
+        (sampled.len() > 1).then(|| squares * count / (2.0 * (count - 1.0)))
+    }
+}
