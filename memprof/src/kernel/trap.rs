@@ -33,7 +33,7 @@ const COPIES: usize = 3;
 const DISTANCE: usize = 64;
 const PAGE: usize = 4096;
 
-const BATCHES: usize = 5;
+const BATCHES: usize = 15;
 const CALLS: u32 = 64;
 
 /// What was measured. Each kind of instruction is when it is first met.

@@ -15,7 +15,7 @@ const SHORTEST: f64 = 0.5;
 
 /// Seconds of a cycle. Longer where the shortest window were too much of it.
 const CYCLE: f64 = 10.0;
-const LONGEST_CYCLE: f64 = 120.0;
+const LONGEST_CYCLE: f64 = 60.0;
 
 /// Probes are attached so long before a window, in seconds, and left in where the next is so near: to detach them takes a second
 /// or two.
@@ -34,9 +34,11 @@ const WHOLE_CYCLE: f64 = 2.0;
 /// Seconds in which the account forgets one half.
 const HALF_LIFE: f64 = 20.0;
 
-/// Seconds after which, and own processor time of which, the cost of frees is certain enough to give up.
-const LEAST_SECONDS: f64 = 3.0;
+/// Seconds after which, and own processor time of which, the cost of frees is certain enough to give up; and where it is so many
+/// times the limit, earlier.
+const LEAST_SECONDS: f64 = 5.0;
 const LEAST_OWN: f64 = 0.2;
+const MANY_TIMES: f64 = 3.0;
 
 /// What the probes of allocations are to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -117,10 +119,10 @@ impl Governor {
 
     /// Whether frees alone, and calls that resize, are above the limit.
     pub fn is_hopeless(&self) -> bool {
-        let account = &self.account;
-        self.now >= LEAST_SECONDS
-            && account.own >= LEAST_OWN * 1e9
-            && account.cost.permanent > self.limit * account.own
+        let (limit, own) = (self.limit, self.account.own);
+        let is_above = |times: f64| self.account.cost.permanent > times * limit * own;
+        let is_certain = self.now >= LEAST_SECONDS && is_above(1.0) || self.now >= FIRST && is_above(MANY_TIMES);
+        is_certain && own >= LEAST_OWN * 1e9
     }
 
     /// What the calls that cannot be done without cost, of the process's own time.
@@ -160,8 +162,10 @@ impl Governor {
         }
         let of_windows = account.cost_in_windows / account.own_in_windows;
         let permanent = self.permanent_ratio();
-        // What is left of the account, or lacks, is used up in the next half-life.
-        let left = AIM * self.limit - account.cost.total() / account.own.max(1.0);
+        // What is left of the account, or lacks, is used up in as much time as it remembers.
+        let remembered = HALF_LIFE / std::f64::consts::LN_2;
+        let own_of_that_time = account.own * (remembered / self.now.max(1e-3)).max(1.0);
+        let left = (AIM * self.limit * account.own - account.cost.total()) / own_of_that_time.max(1.0);
         ((AIM * self.limit - permanent + left) / of_windows).clamp(0.0, 1.0)
     }
 

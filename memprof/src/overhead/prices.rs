@@ -1,6 +1,6 @@
 //! From counts of calls to processor time.
 
-use std::time::Duration;
+use std::{collections::VecDeque, time::Duration};
 
 use crate::model::{CallCounts, RunTime, RunTimes, TrapCosts};
 
@@ -32,11 +32,40 @@ impl std::ops::AddAssign for Cost {
     }
 }
 
-/// What a call costs: the traps, as measured once, and memprof's programs, as the kernel measures them from time to time.
-#[derive(Clone, Copy, Debug, Default)]
+/// What a call costs: the traps, as measured once, and memprof's programs, as the kernel measures them for moments.
+///
+/// The kernel measures by the clock, so that a moment in which a program was preempted says milliseconds. So moments are short,
+/// and what counts is the median of the last ones.
+#[derive(Clone, Debug, Default)]
 pub struct Prices {
     traps: TrapCosts,
-    programs: RunTimes,
+    enter: Times,
+    leave: Times,
+    free: Times,
+    moments: usize,
+}
+
+/// Nanoseconds of a program in the last moments in which it ran.
+#[derive(Clone, Debug, Default)]
+struct Times(VecDeque<f64>);
+
+impl Times {
+    const KEPT: usize = 11;
+    const LEAST_RUNS: f64 = 5.0;
+
+    fn add(&mut self, moment: RunTime) {
+        if moment.runs >= Self::LEAST_RUNS {
+            self.0.truncate(Self::KEPT - 1);
+            self.0.push_front(moment.nanoseconds / moment.runs);
+        }
+    }
+
+    /// The median; nothing of what hardly ran in any moment: that is rare.
+    fn typical(&self) -> f64 {
+        let mut sorted: Vec<_> = self.0.iter().copied().collect();
+        sorted.sort_unstable_by(f64::total_cmp);
+        sorted.get(sorted.len().saturating_sub(1) / 2).copied().unwrap_or(0.0)
+    }
 }
 
 impl Prices {
@@ -45,44 +74,34 @@ impl Prices {
         self.traps = traps;
     }
 
-    /// Takes in how long the programs ran for a moment. Older moments count half as much each time.
+    /// Takes in how long the programs ran for a moment.
     pub fn add_moment(&mut self, moment: &RunTimes) {
-        add(&mut self.programs.enter, moment.enter);
-        add(&mut self.programs.leave, moment.leave);
-        add(&mut self.programs.free, moment.free);
+        self.moments += 1;
+        self.enter.add(moment.enter);
+        self.leave.add(moment.leave);
+        self.free.add(moment.free);
     }
 
-    /// Whether probes of both kinds that are in use have a price.
-    pub fn knows(&self, is_in_use: [bool; 2]) -> bool {
-        [0, 1].into_iter().all(|manner| !is_in_use[manner] || self.traps[manner].is_some())
+    /// Whether there were as many moments as are kept.
+    pub fn has_settled(&self) -> bool {
+        self.moments >= Times::KEPT
     }
 
     /// What calls cost; nothing if there are some of a kind whose price is not known.
     pub fn cost(&self, calls: &CallCounts) -> Option<Cost> {
         let mut cost = Cost::default();
+        let (enter, leave, free) = (self.enter.typical(), self.leave.typical(), self.free.typical());
         for manner in [0, 1] {
             let counts = [calls.allocations[manner], calls.resizes[manner], calls.frees[manner]];
             if counts == [0; 3] {
                 continue;
             }
             let trap = self.traps[manner]?;
-            let call = trap.call + mean(self.programs.enter) + mean(self.programs.leave);
+            let call = trap.call + enter + leave;
             let [allocations, resizes, frees] = counts.map(|count| count as f64);
             cost.windowed += allocations * call;
-            cost.permanent += resizes * call + frees * (trap.entry + mean(self.programs.free));
+            cost.permanent += resizes * call + frees * (trap.entry + free);
         }
         Some(cost)
     }
-}
-
-fn add(sum: &mut RunTime, moment: RunTime) {
-    if moment.runs > 0.0 {
-        sum.runs = sum.runs / 2.0 + moment.runs;
-        sum.nanoseconds = sum.nanoseconds / 2.0 + moment.nanoseconds;
-    }
-}
-
-/// Nothing of what has not run in any moment: that is rare.
-fn mean(time: RunTime) -> f64 {
-    if time.runs > 0.0 { time.nanoseconds / time.runs } else { 0.0 }
 }

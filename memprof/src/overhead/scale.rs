@@ -18,6 +18,31 @@ use crate::model::{Outstanding, StandardError, Timestamp, Totals};
 #[derive(Clone, Debug, Default)]
 pub struct Scale {
     cycles: Vec<Cycle>,
+    /// Of the current cycle.
+    inside: Passed,
+    outside: Passed,
+    /// Of all of them.
+    all_inside: Passed,
+    all_outside: Passed,
+}
+
+/// Seconds that have passed.
+#[derive(Clone, Copy, Debug, Default)]
+struct Passed {
+    elapsed: f64,
+    undisturbed: f64,
+}
+
+impl Passed {
+    fn add(&mut self, elapsed: f64, undisturbed: f64) {
+        self.elapsed += elapsed;
+        self.undisturbed += undisturbed;
+    }
+
+    /// How many of so many seconds are likely to be undisturbed.
+    fn of(&self, seconds: f64) -> f64 {
+        if self.elapsed > 0.0 { seconds * self.undisturbed / self.elapsed } else { seconds }
+    }
 }
 
 /// One cycle.
@@ -62,15 +87,34 @@ impl Scale {
     /// end continues the one before, if that was, too.
     pub fn begin(&mut self, start: Timestamp, length: f64, window: f64) {
         let is_full = window >= length;
+        let (window, rest) = (self.all_inside.of(window), self.all_outside.of(length - window));
+        let length = window + rest;
         if !(is_full && self.cycles.last().is_some_and(|last| last.is_full)) {
             self.cycles.push(Cycle { start, length, window, is_full, allocations: 0, allocated_bytes: 0 });
         }
     }
 
-    /// Tells how long the current cycle was in truth, now that it ends.
-    pub fn end(&mut self, length: f64, window: f64) {
-        if let Some(cycle) = self.cycles.last_mut().filter(|cycle| !cycle.is_full && window > 0.0) {
-            (cycle.length, cycle.window) = (length, window);
+    /// Tells that so many seconds have passed inside or outside of a window, so many of which memprof did not take.
+    pub fn pass(&mut self, elapsed: f64, undisturbed: f64, is_inside: bool) {
+        let (current, all) = match is_inside {
+            true => (&mut self.inside, &mut self.all_inside),
+            false => (&mut self.outside, &mut self.all_outside),
+        };
+        current.add(elapsed, undisturbed);
+        all.add(elapsed, undisturbed);
+    }
+
+    /// Whether the window of the current cycle has begun.
+    pub fn has_window(&self) -> bool {
+        self.inside.undisturbed > 0.0
+    }
+
+    /// Ends the current cycle: how long it was is no plan any more.
+    pub fn end(&mut self) {
+        let (inside, outside) = (std::mem::take(&mut self.inside), std::mem::take(&mut self.outside));
+        if let Some(cycle) = self.cycles.last_mut().filter(|cycle| !cycle.is_full && inside.undisturbed > 0.0) {
+            cycle.window = inside.undisturbed;
+            cycle.length = inside.undisturbed + outside.undisturbed;
         }
     }
 

@@ -14,13 +14,10 @@ pub(super) struct Meter {
     last: Reading,
     cost: Cost,
     processor_time: Duration,
-    calls: u64,
+    first_calls: CallCounts,
     /// Whether some calls had no price.
     is_unknown: bool,
     observed: Duration,
-    /// Seconds of the current cycle, and of its window, without what memprof took of them.
-    undisturbed: f64,
-    undisturbed_in_window: f64,
     governor: Option<Governor>,
     scale: Scale,
     /// Whether allocations are observed.
@@ -47,11 +44,9 @@ impl Meter {
             last: first,
             cost: Cost::default(),
             processor_time: Duration::ZERO,
-            calls: 0,
+            first_calls: first.calls,
             is_unknown: false,
             observed: Duration::ZERO,
-            undisturbed: 0.0,
-            undisturbed_in_window: 0.0,
             governor,
             scale: Scale::default(),
             is_open: true,
@@ -79,16 +74,19 @@ impl Meter {
         let cost = prices.cost(&calls);
         self.is_unknown |= cost.is_none();
         let cost = cost.unwrap_or_default();
-        self.cost += cost;
         self.processor_time += processor_time;
-        self.calls += calls.total();
+        if prices.has_settled() {
+            self.cost += cost;
+        } else {
+            // Better known by now than when the first calls were made.
+            self.cost = prices.cost(&self.calls()).unwrap_or_default();
+        }
         let (seconds, nanoseconds) = (elapsed.as_secs_f64(), processor_time.as_nanos() as f64);
         let threads = (nanoseconds / 1e9 / seconds.max(1e-9)).max(1.0);
         let undisturbed = (seconds - cost.total() / 1e9 / threads).max(0.0);
-        self.undisturbed += undisturbed;
+        self.scale.pass(seconds, undisturbed, self.is_open);
         if self.is_open {
             self.observed += elapsed;
-            self.undisturbed_in_window += undisturbed;
         }
         let now = reading.time.since(self.started).as_secs_f64();
         if let Some(governor) = &mut self.governor {
@@ -100,13 +98,12 @@ impl Meter {
     pub(super) fn turn(&mut self, totals: &Totals) {
         self.scale.set_totals(totals);
         let Some(governor) = &mut self.governor else { return };
-        if !governor.is_over() || self.undisturbed_in_window <= 0.0 {
+        if !governor.is_over() || !self.scale.has_window() {
             return;
         }
-        self.scale.end(self.undisturbed, self.undisturbed_in_window);
+        self.scale.end();
         let (length, window) = governor.begin_cycle();
         self.scale.begin(self.last.time, length, window);
-        (self.undisturbed, self.undisturbed_in_window) = (0.0, 0.0);
         log::debug!("allocations are observed for {window:.2} of the next {length:.2} seconds");
     }
 
@@ -132,8 +129,12 @@ impl Meter {
 
     /// What it has cost so far.
     pub(super) fn overhead(&self) -> Option<Overhead> {
-        let known = Overhead { cost: self.cost.duration(), processor_time: self.processor_time, calls: self.calls };
+        let known = Overhead { cost: self.cost.duration(), processor_time: self.processor_time, calls: self.calls().total() };
         (!self.is_unknown).then_some(known)
+    }
+
+    fn calls(&self) -> CallCounts {
+        self.last.calls.since(&self.first_calls)
     }
 
     /// Blocks that are outstanding, scaled to the whole time; nothing if all of it was observed. `error` is that of the

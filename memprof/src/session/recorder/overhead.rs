@@ -16,9 +16,10 @@ use crate::{
     target,
 };
 
-/// The kernel measures the programs for so long, every so often.
-const MOMENT: Duration = Duration::from_millis(20);
+/// The kernel measures the programs for so long, every so often; at first more often.
+const MOMENT: Duration = Duration::from_millis(5);
 const BETWEEN_MOMENTS: Duration = Duration::from_secs(1);
+const BETWEEN_FIRST_MOMENTS: Duration = Duration::from_millis(40);
 
 /// When the programs are measured.
 #[derive(Clone, Copy, Debug, Default)]
@@ -80,9 +81,9 @@ impl Recorder {
     pub(super) fn read_meter(&mut self, index: usize) -> anyhow::Result<()> {
         let Some(reading) = self.reading(index)? else { return Ok(()) };
         let (totals, _) = self.kernel.totals(self.processes[index].image)?;
-        let prices = self.prices;
-        if let Some(meter) = &mut self.processes[index].meter {
-            meter.read(&reading, &prices);
+        let Self { prices, processes, .. } = self;
+        if let Some(meter) = &mut processes[index].meter {
+            meter.read(&reading, prices);
             meter.turn(&totals);
         }
         Ok(())
@@ -199,7 +200,8 @@ impl Recorder {
             self.prices.add_moment(&moment);
         }
         let random = RandomState::new().hash_one(0) as u32;
-        let pause = BETWEEN_MOMENTS.mul_f64(0.5 + f64::from(random) / f64::from(u32::MAX));
+        let pause = if self.prices.has_settled() { BETWEEN_MOMENTS } else { BETWEEN_FIRST_MOMENTS };
+        let pause = pause.mul_f64(0.5 + f64::from(random) / f64::from(u32::MAX));
         self.moments = Moments { is_on: false, changes: now().after(pause) };
     }
 }
