@@ -34,10 +34,10 @@ const WHOLE_CYCLE: f64 = 2.0;
 /// Seconds in which the account forgets one half.
 const HALF_LIFE: f64 = 20.0;
 
-/// Seconds after which, and own processor time of which, the cost of frees is certain enough to give up; and where it is so many
+/// Seconds after which, and processor time after which, the cost of frees is certain enough to give up; and where it is so many
 /// times the limit, earlier.
 const LEAST_SECONDS: f64 = 5.0;
-const LEAST_OWN: f64 = 0.2;
+const LEAST_PROCESSOR_TIME: f64 = 0.2;
 const MANY_TIMES: f64 = 3.0;
 
 /// What the probes of allocations are to be.
@@ -122,7 +122,7 @@ impl Governor {
         let (limit, own) = (self.limit, self.account.own);
         let is_above = |times: f64| self.account.cost.permanent > times * limit * own;
         let is_certain = self.now >= LEAST_SECONDS && is_above(1.0) || self.now >= FIRST && is_above(MANY_TIMES);
-        is_certain && own >= LEAST_OWN * 1e9
+        is_certain && own + self.account.cost.total() >= LEAST_PROCESSOR_TIME * 1e9
     }
 
     /// What the calls that cannot be done without cost, of the process's own time.

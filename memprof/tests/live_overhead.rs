@@ -1,0 +1,234 @@
+//! What observing costs, in every report; and `--max-overhead`: windows, what is exact in them, and the end where even frees are
+//! too much.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a failed step is a failed test")]
+#![allow(clippy::cast_precision_loss, reason = "what is compared is far coarser")]
+
+mod support;
+
+use serde_json::Value;
+use support::{Attached, Program, Report, Target, attach, launch, schema::assert_contract};
+
+const C_PRELUDE: &str = r#"
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+#include <unistd.h>
+#define CHECK(condition) do { if (!(condition)) { dprintf(2, "line %d\n", __LINE__); _exit(1); } } while (0)
+static void await_line(void) { char c; do CHECK(read(0, &c, 1) == 1); while (c != '\n'); }
+static volatile unsigned sink;
+static void work(int rounds) { for (int i = 0; i < rounds; i++) sink += i; }
+static double seconds(clockid_t clock) {
+    struct timespec time;
+    clock_gettime(clock, &time);
+    return time.tv_sec + time.tv_nsec * 1e-9;
+}
+"#;
+
+fn c(source: &str) -> Program {
+    Program::c(&format!("{C_PRELUDE}{source}"), &["-fno-builtin", "-w", "-O1"])
+}
+
+fn number(value: &Value) -> f64 {
+    value.as_f64().unwrap_or_else(|| panic!("no number: {value}"))
+}
+
+fn ended(memprof: Attached) -> Report {
+    memprof.wait().reports.pop().unwrap()
+}
+
+#[test]
+fn every_report_says_what_it_cost() {
+    let program = c(r#"
+int main(void) {
+    write(1, "ready\n", 6);
+    await_line();
+    for (int i = 0; i < 20000; i++) { void *block = malloc(100); work(2000); free(block); }
+    for (int i = 0; i < 1000; i++) free(realloc(NULL, 10));
+    return 0;
+}"#);
+    let mut target = Target::piped(program.path());
+    assert_eq!(target.hear(), "ready");
+    let mut memprof = attach(target.pid(), &[]);
+    memprof.ready();
+    target.tell("go");
+    // The last of them may come after the last reading of the processor time, and cost nothing that is known.
+    let report = ended(memprof);
+    assert_contract(&report.0);
+    let overhead = &report.process().0["overhead"];
+    assert!(overhead["calls"].as_u64().unwrap() <= 43_000, "{overhead}");
+    assert!(report.0.get("max_overhead_percent").is_none() && report.process().0.get("scaled").is_none());
+    let launched = launch(&[], &[program.path().to_str().unwrap()]);
+    assert!(launched.last().process().0["overhead"]["calls"].as_u64().is_some());
+}
+
+#[test]
+fn the_calls_of_a_command_are_all_counted() {
+    let program = c(r#"
+int main(void) {
+    for (int i = 0; i < 20000; i++) free(malloc(100));
+    for (int i = 0; i < 1000; i++) free(realloc(NULL, 10));
+    return 0;
+}"#);
+    let run = launch(&[], &[program.path()]);
+    let process = run.exact();
+    let overhead = &process.0["overhead"];
+    // A launched command's processor time can be read to its end. A realloc calls malloc.
+    assert_eq!(process.totals()[0], 21_000);
+    assert_eq!(overhead["calls"], 43_000);
+    let percent = number(&overhead["percent"]);
+    assert!(percent > 0.0 && percent <= 100.0, "{overhead}");
+}
+
+/// Twenty thousand times a second it allocates, resizes one block in a hundred, and keeps that; for so many seconds.
+const STEADY: &str = r#"
+enum { BATCH = 20, MOST = 200000 };
+static void *kept[MOST];
+int main(int count, char **arguments) {
+    write(1, "ready\n", 6);
+    await_line();
+    double length = atof(arguments[1]), start = seconds(CLOCK_MONOTONIC), next = start;
+    long pairs = 0, leaked = 0;
+    while (next - start < length) {
+        for (int i = 0; i < BATCH; i++, pairs++) {
+            work(4000);
+            void *block = malloc(50);
+            if (pairs % 100 == 0) {
+                CHECK(leaked < MOST && (block = realloc(block, 1000))); // kept
+                kept[leaked++] = block;
+                continue;
+            }
+            free(block);
+        }
+        next += 1e-3;
+        double left = next - seconds(CLOCK_MONOTONIC);
+        if (left > 0) usleep(left * 1e6);
+    }
+    printf("%ld %ld\n", pairs, leaked);
+    fflush(stdout);
+    await_line();
+    for (long i = 0; i < leaked; i++) CHECK(kept[i] = realloc(kept[i], 3000 + i % 3));
+    for (long i = 0; i < leaked; i++) free(kept[i]);
+    write(1, "freed\n", 6);
+    await_line();
+    return 0;
+}"#;
+
+/// What observing all of it costs, in percent.
+fn cost_of_all(program: &Program) -> f64 {
+    let mut target = Target::start(
+        std::process::Command::new(program.path())
+            .arg("2")
+            .stdin(std::process::Stdio::piped())
+            .stdout(std::process::Stdio::piped()),
+    );
+    assert_eq!(target.hear(), "ready");
+    let mut memprof = attach(target.pid(), &[]);
+    memprof.ready();
+    target.tell("go");
+    target.hear();
+    let run = memprof.interrupt();
+    number(&run.exact().0["overhead"]["percent"])
+}
+
+#[test]
+fn what_is_observed_in_windows_is_exact_and_the_rest_is_estimated() {
+    let program = c(STEADY);
+    let limit = format!("{:.3}%", cost_of_all(&program) * 0.7);
+    let mut target = Target::start(
+        std::process::Command::new(program.path())
+            .arg("45")
+            .stdin(std::process::Stdio::piped())
+            .stdout(std::process::Stdio::piped()),
+    );
+    assert_eq!(target.hear(), "ready");
+    let mut memprof = attach(target.pid(), &["--max-overhead", &limit, "--interval", "1s"]);
+    memprof.ready();
+    target.tell("go");
+    let counts = support::numbers(&target.hear());
+    let (pairs, leaked) = (counts[0], counts[1]);
+    // The first of the reports that are waiting may be older than what was just heard.
+    let mut report = memprof.next_report();
+    while number(&report.0["elapsed_seconds"]) < 46.0 {
+        report = memprof.next_report();
+    }
+    assert_contract(&report.0);
+    assert_eq!((report.lost(), report.warnings()), ((0, 0, 0), vec![]));
+    let process = report.process();
+    let (overhead, scaled) = (&process.0["overhead"], &process.0["scaled"]);
+    assert!(number(&overhead["percent"]) <= number(&report.0["max_overhead_percent"]), "{overhead}");
+
+    // Each block that is kept was resized once: what is observed are one or two allocations each.
+    let (bytes, blocks) = process.outstanding();
+    assert_eq!(bytes, blocks * 1000);
+    assert!(blocks > 0 && blocks < leaked);
+    assert_eq!(process.outstanding_at(&format!("program.c:{}", program.line("// kept"))), (bytes, blocks));
+
+    // Probes of malloc are away between windows: malloc was called more often than its probes were hit.
+    let (frees, resizes) = (pairs - leaked, leaked);
+    let hits = overhead["calls"].as_u64().unwrap() - frees - resizes;
+    let seen = process.totals()[0];
+    assert!(hits < pairs * 9 / 10 && hits * 100 >= (seen - blocks) * 99, "{hits} of {pairs} hit, {seen} seen");
+
+    // The truth is within five of its standard errors, and what the clocks of both sides differ by.
+    for (estimate, error, truth) in [
+        (&scaled["outstanding"]["allocations"], &scaled["standard_error"]["allocations"], leaked),
+        (&scaled["totals"]["allocations"], &scaled["totals_standard_error"]["allocations"], pairs + leaked),
+    ] {
+        let (estimate, error, truth) = (number(estimate), number(error), truth as f64);
+        assert!((estimate - truth).abs() <= 5.0 * error + 0.03 * truth, "{estimate} ± {error}, not {truth}");
+    }
+
+    // Whatever was observed has been freed, at whatever time: between windows too, and after another realloc.
+    target.tell("free");
+    assert_eq!(target.hear(), "freed");
+    while report.process().outstanding() != (0, 0) {
+        report = memprof.next_report();
+    }
+    let [allocations, allocated, frees, freed] = report.process().totals();
+    assert_eq!((allocations, allocated), (frees, freed));
+    assert_eq!((report.lost(), report.warnings()), ((0, 0, 0), vec![]));
+    target.tell("end");
+    assert!(ended(memprof).process().exited());
+}
+
+#[test]
+fn where_frees_alone_are_too_much_it_leaves_the_process_alone() {
+    let program = c(r#"
+int main(void) {
+    for (int i = 0; i < 7; i++) malloc(1000);
+    for (double end = seconds(CLOCK_MONOTONIC) + 4; seconds(CLOCK_MONOTONIC) < end;) free(malloc(100));
+    // Nobody sees what comes now.
+    for (int i = 0; i < 100000; i++) malloc(10);
+    return 3;
+}"#);
+    let run = launch(&["--max-overhead", "1%"], &[program.path()]);
+    assert_eq!(run.status.code(), Some(3));
+    let (report, process) = (run.last(), run.last().process());
+    assert_contract(&report.0);
+    assert!(!process.exited());
+    assert_eq!(report.lost(), (0, 0, 0));
+    let warnings = report.warnings();
+    assert_eq!(warnings.len(), 1, "{warnings:?}");
+    assert!(warnings[0].contains("is not observed any more: following its frees alone takes"), "{warnings:?}");
+    assert!(warnings[0].contains("and --max-overhead is 1 %"), "{warnings:?}");
+    let (bytes, blocks) = process.outstanding();
+    assert!((7000..=7100).contains(&bytes) && (7..=8).contains(&blocks), "{bytes} in {blocks}");
+}
+
+#[test]
+fn what_costs_little_is_observed_as_a_whole() {
+    let program = c(r#"
+int main(void) {
+    for (int i = 0; i < 300; i++) { malloc(i); work(2000000); }
+    return 0;
+}"#);
+    for options in [&["--max-overhead", "90%"][..], &["--max-overhead", "90%", "--sample", "1B"]] {
+        let run = launch(options, &[program.path()]);
+        let process = run.exact();
+        assert_eq!(process.outstanding(), (300 * 299 / 2, 300));
+        assert_eq!(process.totals(), [300, 300 * 299 / 2, 0, 0]);
+        assert!(process.0.get("scaled").is_none());
+        assert_eq!(run.last().0.get("sample_bytes").is_some(), options.len() > 2);
+    }
+}
