@@ -7,8 +7,8 @@ use memprof_common::{
 };
 
 use crate::model::{
-    Allocation, CallCounts, CopiedRegisters, Event, ImageId, Losses, ObjectId, RawFrame, RawStack, StackCopy, StackId, Timestamp,
-    Totals, Truncation,
+    Allocation, CallCounts, CopiedRegisters, Event, ImageId, Losses, ObjectId, RawFrame, RawStack, StackCopy, StackId,
+    Timestamp, Totals, Truncation,
 };
 
 /// A ring buffer record; nothing if it is none that this version writes.

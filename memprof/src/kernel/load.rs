@@ -114,7 +114,14 @@ impl fmt::Display for LoadCost {
 
 /// Loads the programs and drops them: whether this kernel accepts them, and what that takes.
 pub(super) fn try_loading() -> Result<LoadCost, KernelError> {
-    load_programs(&mut load_object(Sizes::default(), Unwind::default(), Sampling::default(), false, false, &kernel_offsets())?)
+    load_programs(&mut load_object(
+        Sizes::default(),
+        Unwind::default(),
+        Sampling::default(),
+        false,
+        false,
+        &kernel_offsets(),
+    )?)
 }
 
 impl Kernel {

@@ -42,8 +42,8 @@ pub use self::{
     tables::{CodeChanges, MappedCode, NoRoom},
 };
 use crate::model::{
-    Allocation, AttachPlan, CallCounts, Event, ImageId, Losses, MappingNotice, Object, ObjectId, RunTimes, StackId, Totals,
-    TrapCosts,
+    Allocation, AttachPlan, CallCounts, Event, ImageId, Losses, MappingNotice, Object, ObjectId, RunTimes, StackId,
+    Totals, TrapCosts,
 };
 
 /// Why the kernel side failed. The kernel's own words are in the source.

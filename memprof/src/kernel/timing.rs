@@ -31,7 +31,11 @@ impl Timing {
             let (after, before) = (of(&after), of(&self.before));
             RunTime { runs: after.runs - before.runs, nanoseconds: after.nanoseconds - before.nanoseconds }
         };
-        RunTimes { enter: since(|times| times.enter), leave: since(|times| times.leave), free: since(|times| times.free) }
+        RunTimes {
+            enter: since(|times| times.enter),
+            leave: since(|times| times.leave),
+            free: since(|times| times.free),
+        }
     }
 }
 

@@ -57,7 +57,11 @@ impl Traps {
             },
             Choice::Entry(_) => true,
         };
-        if is_stepped { self.test(bpf) } else { self.push(bpf) };
+        if is_stepped {
+            self.test(bpf)
+        } else {
+            self.push(bpf)
+        };
         is_stepped
     }
 
@@ -101,7 +105,9 @@ impl Traps {
     fn measure(&mut self, bpf: &mut Ebpf, function: &[u8]) -> Option<TrapCost> {
         let measured = self.try_to_measure(bpf, function);
         match &measured {
-            Ok(cost) => log::debug!("a probe on {function:02x?}: {:.0} ns, with its return {:.0} ns", cost.entry, cost.call),
+            Ok(cost) => {
+                log::debug!("a probe on {function:02x?}: {:.0} ns, with its return {:.0} ns", cost.entry, cost.call)
+            }
             Err(error) => log::info!("what a probe costs cannot be measured: {error:#}"),
         }
         measured.ok()

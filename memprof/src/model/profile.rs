@@ -3,7 +3,8 @@
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use super::{
-    BuildId, Losses, ObjectId, Overhead, OverheadLimit, ScaledFigures, ScaledProcess, StackId, Totals, Truncation, Warning,
+    BuildId, Losses, ObjectId, Overhead, OverheadLimit, ScaledFigures, ScaledProcess, StackId, Totals, Truncation,
+    Warning,
 };
 
 /// What was allocated and not freed.

@@ -168,9 +168,8 @@ impl Scale {
         let bytes = sums.iter().map(|sum| sum.0).sum();
         let allocations = sums.iter().map(|sum| sum.1).sum();
         let error = |of: fn(&(f64, f64)) -> f64| self.variance(sums.iter().map(of)).map(f64::sqrt);
-        let standard_error = error(|sum| sum.0)
-            .zip(error(|sum| sum.1))
-            .map(|(bytes, allocations)| StandardError { bytes, allocations });
+        let standard_error =
+            error(|sum| sum.0).zip(error(|sum| sum.1)).map(|(bytes, allocations)| StandardError { bytes, allocations });
         Scaled { bytes, allocations, standard_error }
     }
 

@@ -6,8 +6,8 @@ use std::{io, path::Path};
 use serde::Serialize;
 
 use crate::model::{
-    Frame, LiveAllocation, Losses, Outstanding, Overhead, ProcessSnapshot, Report, ScaledFigures, ScaledProcess, Source,
-    StackId, StackSnapshot, StandardError, Totals,
+    Frame, LiveAllocation, Losses, Outstanding, Overhead, ProcessSnapshot, Report, ScaledFigures, ScaledProcess,
+    Source, StackId, StackSnapshot, StandardError, Totals,
 };
 
 const SCHEMA: &str = "memprof.report/1";

@@ -10,8 +10,8 @@ use super::{
     figures::{bytes, change_of_bytes, count, duration, estimated_bytes, estimated_count, exact_bytes, percent},
 };
 use crate::model::{
-    Frame, LiveAllocation, Losses, Outstanding, ProcessSnapshot, Report, ScaledFigures, Source, StackSnapshot, StandardError,
-    Totals,
+    Frame, LiveAllocation, Losses, Outstanding, ProcessSnapshot, Report, ScaledFigures, Source, StackSnapshot,
+    StandardError, Totals,
 };
 
 /// Longest function name, in characters, that the column of source locations makes room for.
@@ -114,15 +114,19 @@ impl Text<'_> {
         let allocated = Outstanding { bytes: allocated_bytes, allocations };
         writeln!(
             self.output,
-            "  {faint}observed: allocations within {} at random, {} of {}, and every free of these: what follows is exact for \
-             them{faint:#}",
+            "  {faint}observed: allocations within {} at random, {} of {}, and every free of these: figures are exact for \
+             them, ~ is scaled to all of the time{faint:#}",
             count(scaled.windows as u64, "window"),
             duration(scaled.observed),
             duration(scaled.elapsed),
         )?;
         let figures = held_in_all(&scaled.figures);
-        let allocated = held_in_all(&ScaledFigures { outstanding: allocated, standard_error: scaled.totals_standard_error });
-        writeln!(self.output, "  {faint}scaled to all of the time: outstanding {figures}; allocated {allocated}{faint:#}")
+        let allocated =
+            held_in_all(&ScaledFigures { outstanding: allocated, standard_error: scaled.totals_standard_error });
+        writeln!(
+            self.output,
+            "  {faint}scaled: outstanding {figures}; allocated {allocated}{faint:#}"
+        )
     }
 
     /// Bytes and allocations; with their standard errors if they are estimates.

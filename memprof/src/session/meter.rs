@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use crate::{
-    model::{CallCounts, Outstanding, Overhead, OverheadLimit, ScaledFigures, ScaledProcess, StandardError, Timestamp, Totals},
+    model::{
+        CallCounts, Outstanding, Overhead, OverheadLimit, ScaledFigures, ScaledProcess, StandardError, Timestamp,
+        Totals,
+    },
     overhead::{Cost, Governor, Prices, Scale, Scaled, Wanted},
 };
 
@@ -129,7 +132,8 @@ impl Meter {
 
     /// What it has cost so far.
     pub(super) fn overhead(&self) -> Option<Overhead> {
-        let known = Overhead { cost: self.cost.duration(), processor_time: self.processor_time, calls: self.calls().total() };
+        let known =
+            Overhead { cost: self.cost.duration(), processor_time: self.processor_time, calls: self.calls().total() };
         (!self.is_unknown).then_some(known)
     }
 

@@ -9,8 +9,8 @@ use super::{Recorder, now};
 use crate::{
     heap::Heap,
     model::{
-        Losses, Outstanding, ProcessSnapshot, Profile, ProfileFrame, RawFrame, ScaledProcess, Selection, Snapshot, StackId,
-        StackSnapshot, Timestamp, Totals, Truncation, Warning,
+        Losses, Outstanding, ProcessSnapshot, Profile, ProfileFrame, RawFrame, ScaledProcess, Selection, Snapshot,
+        StackId, StackSnapshot, Timestamp, Totals, Truncation, Warning,
     },
     session::{
         meter::Meter,
@@ -73,7 +73,8 @@ impl Recorder {
         };
         let name = |stack| self.stacks.name(stack);
         let mut selected = heap.select(selection, now, name, total_allocations, |stack| self.frames(process, stack));
-        let scaled = process.meter.as_ref().and_then(|meter| scale(meter, heap, selection, now, name, &mut selected.shown));
+        let scaled =
+            process.meter.as_ref().and_then(|meter| scale(meter, heap, selection, now, name, &mut selected.shown));
         let holding: HashSet<_> = heap.outstanding_by_stack().map(|(stack, _)| name(stack)).collect();
         let snapshot = ProcessSnapshot {
             pid: process.pid,
