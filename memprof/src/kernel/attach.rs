@@ -122,8 +122,9 @@ impl Probes {
         plan: &AttachPlan,
         object: impl Fn(ObjectId) -> Option<&'a Object>,
     ) -> Result<(), KernelError> {
-        if !self.targets.contains_key(&target) {
-            self.targets.insert(target, Attached { thread, ..Attached::default() });
+        let is_first = !self.targets.contains_key(&target);
+        if is_first {
+            self.targets.entry(target).or_default().thread = thread;
             // Before the probes, so that the end of the thread cannot be missed.
             self.bind(target, thread)?;
         }
@@ -132,7 +133,7 @@ impl Probes {
         let sites: Vec<&ProbeSite> = plan.sites.iter().filter(is_new).collect();
         let has_windowed = self.window(target).has_probes;
         let probes = in_order(&sites)?.into_iter().filter(|probe| has_windowed || !probe.is_windowed());
-        self.attach_probes(bpf, target, probes, object)?;
+        self.attach_probes(bpf, target, thread, probes, object)?;
         let attached = self.targets.entry(target).or_default();
         attached.sites.extend(sites.iter().map(|site| (site.object, site.offset_in_file)));
         Ok(())
@@ -156,7 +157,7 @@ impl Probes {
         let is_attached = |site: &&ProbeSite| sites.contains(&(site.object, site.offset_in_file));
         let sites: Vec<_> = plans.iter().flat_map(|plan| &plan.sites).filter(is_attached).collect();
         let probes = in_order(&sites)?.into_iter().filter(Probe::is_windowed);
-        self.attach_probes(bpf, target, probes, object)
+        self.attach_probes(bpf, target, thread, probes, object)
     }
 
     /// Ends a window: detaches its probes, which takes a second or two and is not waited for. The target is to be closed.
@@ -199,12 +200,12 @@ impl Probes {
         &mut self,
         bpf: &mut Ebpf,
         target: TargetId,
+        thread: u32,
         probes: impl Iterator<Item = Probe<'b>>,
         object: impl Fn(ObjectId) -> Option<&'a Object>,
     ) -> Result<(), KernelError> {
         let generation = self.generations.get(&target).copied().unwrap_or_default();
         let window = self.window(target).number;
-        let thread = self.targets.get(&target).map_or(0, |attached| attached.thread);
         for probe in probes {
             let number = self.number(probe.site)?;
             let object = object(probe.site.object).ok_or(KernelError::TooMany("objects forgotten"))?;

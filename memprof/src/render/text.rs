@@ -123,10 +123,7 @@ impl Text<'_> {
         let figures = held_in_all(&scaled.figures);
         let allocated =
             held_in_all(&ScaledFigures { outstanding: allocated, standard_error: scaled.totals_standard_error });
-        writeln!(
-            self.output,
-            "  {faint}scaled: outstanding {figures}; allocated {allocated}{faint:#}"
-        )
+        writeln!(self.output, "  {faint}scaled: outstanding {figures}; allocated {allocated}{faint:#}")
     }
 
     /// Bytes and allocations; with their standard errors if they are estimates.
