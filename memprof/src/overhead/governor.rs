@@ -89,8 +89,6 @@ struct Account {
     cost: Cost,
     /// While allocations were observed.
     own_in_windows: f64,
-    /// Of the same, cost of what is there in windows only.
-    cost_in_windows: f64,
 }
 
 impl Governor {
@@ -109,11 +107,7 @@ impl Governor {
         account.own = account.own * kept + own;
         account.cost.windowed = account.cost.windowed * kept + cost.windowed;
         account.cost.permanent = account.cost.permanent * kept + cost.permanent;
-        // What windows cost is kept until the next window.
-        if was_open {
-            account.own_in_windows = account.own_in_windows * kept + own;
-            account.cost_in_windows = account.cost_in_windows * kept + cost.windowed;
-        }
+        account.own_in_windows = account.own_in_windows * kept + if was_open { own } else { 0.0 };
         self.now = now;
     }
 
@@ -157,10 +151,11 @@ impl Governor {
     /// The share of the time that can be observed.
     fn share(&self) -> f64 {
         let account = &self.account;
-        if account.cost_in_windows <= 0.0 || account.own_in_windows <= 0.0 {
+        if account.cost.windowed <= 0.0 || account.own_in_windows <= 0.0 {
             return 1.0;
         }
-        let of_windows = account.cost_in_windows / account.own_in_windows;
+        // What probes cost that are in before a window, and that are not out yet after it, is due to the window.
+        let of_windows = account.cost.windowed / account.own_in_windows;
         let permanent = self.permanent_ratio();
         // What is left of the account, or lacks, is used up in as much time as it remembers.
         let remembered = HALF_LIFE / std::f64::consts::LN_2;
