@@ -4,8 +4,8 @@
 //! that reaches beyond the end of its cycle goes on at the beginning of the same cycle, so that each moment has the same chance. The first
 //! second is observed as a whole, to learn what it costs. Where all can be observed within the limit, all is.
 //!
-//! The budget is a share of the processor time that the process has for itself. The account forgets by half in twenty seconds:
-//! what a window has cost too much, the next ones make up for.
+//! The budget is a share of the processor time that the process has for itself, of the last half-minute, and of all since the start:
+//! what a window has cost too much, the next ones make up for. What was saved long ago is not spent later.
 
 use super::Cost;
 
@@ -15,7 +15,7 @@ const SHORTEST: f64 = 0.5;
 
 /// Seconds of a cycle. Longer where the shortest window were too much of it.
 const CYCLE: f64 = 10.0;
-const LONGEST_CYCLE: f64 = 60.0;
+const LONGEST_CYCLE: f64 = 30.0;
 
 /// Probes are attached so long before a window, in seconds, and left in where the next is so near: to detach them takes a second
 /// or two.
@@ -89,6 +89,9 @@ struct Account {
     cost: Cost,
     /// While allocations were observed.
     own_in_windows: f64,
+    /// From the start, nothing of which is forgotten.
+    all_own: f64,
+    all_cost: f64,
 }
 
 impl Governor {
@@ -105,6 +108,8 @@ impl Governor {
         let kept = 0.5f64.powf((now - self.now).max(0.0) / HALF_LIFE);
         let account = &mut self.account;
         account.own = account.own * kept + own;
+        account.all_own += own;
+        account.all_cost += cost.total();
         account.cost.windowed = account.cost.windowed * kept + cost.windowed;
         account.cost.permanent = account.cost.permanent * kept + cost.permanent;
         account.own_in_windows = account.own_in_windows * kept + if was_open { own } else { 0.0 };
@@ -160,7 +165,8 @@ impl Governor {
         // What is left of the account, or lacks, is used up in as much time as it remembers.
         let remembered = HALF_LIFE / std::f64::consts::LN_2;
         let own_of_that_time = account.own * (remembered / self.now.max(1e-3)).max(1.0);
-        let left = (AIM * self.limit * account.own - account.cost.total()) / own_of_that_time.max(1.0);
+        let left = |own: f64, cost: f64| (AIM * self.limit * own - cost) / own_of_that_time.max(1.0);
+        let left = left(account.own, account.cost.total()).min(left(account.all_own, account.all_cost));
         ((AIM * self.limit - permanent + left) / of_windows).clamp(0.0, 1.0)
     }
 

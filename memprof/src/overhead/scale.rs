@@ -2,12 +2,16 @@
 //!
 //! Time is divided into *cycles*, each with one window at a random place in it: each moment of a cycle is in its window with the
 //! same chance p. So what was observed in it, by 1/p, has the whole cycle's sum as its expectation, whatever the process does and
-//! when (Horvitz and Thompson 1952). It holds for a cycle that is not over, and for what is left of a cycle's blocks at any
+//! when (Horvitz and Thompson 1952). It holds for what is left of a cycle's blocks at any
 //! later time, since every free of an observed block is seen.
 //!
-//! The variance is that of one random window from each cycle, estimated by differences between successive cycles (Wolter:
+//! In a cycle that is not over, the window may have been, or not: what is estimated so is not its sum, but by how much it differs from what
+//! the cycles before it let expect (a difference estimator: Särndal, Swensson, Wretman 1992, chapter 6). That has the same
+//! expectation, and where a process goes on as it did, no error.
+//!
+//! The variance is that of one random window from each cycle, estimated by differences between the rates of successive cycles (Wolter:
 //! Introduction to Variance Estimation, chapter 8): where a process does the same in each cycle, but for chance, its
-//! expectation is the variance; where it changes, it is more. A cycle that was observed from its beginning to its end has none.
+//! expectation is about the variance; where it changes, it is more. A cycle that was observed from its beginning to its end has none.
 //!
 //! Time is counted without the time that memprof took of it: a process that memprof slows down does less in a window than it
 //! would have done.
@@ -54,6 +58,8 @@ struct Cycle {
     /// Seconds of it in which allocations were observed.
     window: f64,
     is_full: bool,
+    /// Seconds of a full cycle that have passed, undisturbed.
+    passed: f64,
     allocations: u64,
     allocated_bytes: u64,
 }
@@ -90,7 +96,7 @@ impl Scale {
         let (window, rest) = (self.all_inside.of(window), self.all_outside.of(length - window));
         let length = window + rest;
         if !(is_full && self.cycles.last().is_some_and(|last| last.is_full)) {
-            self.cycles.push(Cycle { start, length, window, is_full, allocations: 0, allocated_bytes: 0 });
+            self.cycles.push(Cycle { start, length, window, is_full, passed: 0.0, allocations: 0, allocated_bytes: 0 });
         }
     }
 
@@ -102,6 +108,11 @@ impl Scale {
         };
         current.add(elapsed, undisturbed);
         all.add(elapsed, undisturbed);
+        if let Some(cycle) = self.cycles.last_mut().filter(|cycle| cycle.is_full) {
+            // A full cycle goes on as long as it goes on.
+            cycle.passed += undisturbed;
+            cycle.length = cycle.passed;
+        }
     }
 
     /// Whether the window of the current cycle has begun.
@@ -160,32 +171,49 @@ impl Scale {
     }
 
     /// From what was observed in each cycle.
-    fn estimate(&self, mut sums: Vec<(f64, f64)>) -> Scaled {
-        for (sum, cycle) in sums.iter_mut().zip(&self.cycles) {
-            let weight = cycle.weight();
-            *sum = (sum.0 * weight, sum.1 * weight);
-        }
-        let bytes = sums.iter().map(|sum| sum.0).sum();
-        let allocations = sums.iter().map(|sum| sum.1).sum();
-        let error = |of: fn(&(f64, f64)) -> f64| self.variance(sums.iter().map(of)).map(f64::sqrt);
-        let standard_error =
-            error(|sum| sum.0).zip(error(|sum| sum.1)).map(|(bytes, allocations)| StandardError { bytes, allocations });
-        Scaled { bytes, allocations, standard_error }
+    fn estimate(&self, sums: Vec<(f64, f64)>) -> Scaled {
+        let [bytes, allocations] = [|sum: &(f64, f64)| sum.0, |sum: &(f64, f64)| sum.1].map(|of| {
+            let sums: Vec<f64> = sums.iter().map(of).collect();
+            (self.sum_of_cycles(&sums), self.variance(&sums).map(f64::sqrt))
+        });
+        let standard_error = bytes.1.zip(allocations.1);
+        let standard_error = standard_error.map(|(bytes, allocations)| StandardError { bytes, allocations });
+        Scaled { bytes: bytes.0, allocations: allocations.0, standard_error }
+    }
+
+    fn sum_of_cycles(&self, observed: &[f64]) -> f64 {
+        let weighed = |(sum, cycle): (&f64, &Cycle)| sum * cycle.weight();
+        let all: f64 = observed.iter().zip(&self.cycles).map(weighed).sum();
+        let Some(current) = self.cycles.last().filter(|cycle| !cycle.is_full) else { return all };
+        let before = self.cycles.len() - 1;
+        let recent = before.saturating_sub(CYCLES_TO_GO_BY)..before;
+        let expected: f64 = observed[recent.clone()].iter().zip(&self.cycles[recent.clone()]).map(weighed).sum();
+        let time: f64 = self.cycles[recent].iter().map(|cycle| cycle.length).sum();
+        let rate = if time > 0.0 { expected / time } else { 0.0 };
+        let (inside, outside) = (self.inside.undisturbed, self.outside.undisturbed);
+        let corrected = all + rate * (inside + outside - current.weight() * inside);
+        corrected.max(observed.iter().sum())
     }
 
     /// Of the sum of the cycles' estimates.
-    fn variance(&self, estimates: impl Iterator<Item = f64>) -> Option<f64> {
-        let sampled: Vec<_> = self.cycles.iter().zip(estimates).filter(|(cycle, _)| !cycle.is_full).collect();
+    fn variance(&self, observed: &[f64]) -> Option<f64> {
+        let last = self.cycles.len().saturating_sub(1);
+        let sampled: Vec<_> = (0..self.cycles.len()).filter(|index| !self.cycles[*index].is_full).collect();
         if sampled.is_empty() {
             return Some(0.0);
         }
-        let difference = |pair: &[(&Cycle, f64)]| {
-            let [(one, of_one), (other, of_other)] = pair else { return 0.0 };
-            // Cycles may differ in length: what is compared is what each has in its time.
-            (of_one / one.length - of_other / other.length) * f64::midpoint(one.length, other.length)
-        };
-        let squares: f64 = sampled.windows(2).map(|pair| difference(pair).powi(2)).sum();
-        let count = sampled.len() as f64;
-        (sampled.len() > 1).then(|| squares * count / (2.0 * (count - 1.0)))
+        let window = |index: usize| if index == last { self.inside.undisturbed } else { self.cycles[index].window };
+        let seen = sampled.iter().copied().filter(|index| window(*index) > 0.0);
+        let rates: Vec<_> = seen.map(|index| observed[index] / window(index)).collect();
+        let squares: f64 = rates.windows(2).map(|pair| (pair[0] - pair[1]).powi(2)).sum();
+        let of_a_rate = squares / (2.0 * (rates.len() as f64 - 1.0));
+        let lengths: f64 = sampled.iter().map(|index| self.cycles[*index].length.powi(2)).sum();
+        (rates.len() >= LEAST_WINDOWS).then_some(of_a_rate * lengths)
     }
 }
+
+/// Cycles by which the current one is judged.
+const CYCLES_TO_GO_BY: usize = 4;
+
+/// With fewer windows than that, differences between them say nothing.
+const LEAST_WINDOWS: usize = 3;

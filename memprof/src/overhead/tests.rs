@@ -121,8 +121,9 @@ fn estimates_are_unbiased_and_their_errors_not_too_small() {
     for (program, limit) in [(&STEADY, 0.06), (&STEADY, 0.1), (&BURSTS, 0.05)] {
         let (mean, variance, reported, truth) = estimates(program, limit, 400);
         let error = (variance / 400.0).sqrt();
-        assert!((mean - truth).abs() <= 4.0 * error, "{mean} ± {error}, not {truth}");
-        assert!(reported >= 0.8 * variance, "{} reported, {} in truth", reported.sqrt(), variance.sqrt());
+        // As it is rounded.
+        assert!((mean - truth).abs() <= 4.0 * error + 0.5, "{mean} ± {error}, not {truth}");
+        assert!(reported + 0.5 >= 0.8 * variance, "{} reported, {} in truth", reported.sqrt(), variance.sqrt());
     }
 }
 
@@ -163,30 +164,60 @@ fn probes_come_before_a_window_and_go_where_the_next_is_far() {
     }
 }
 
+/// A cycle with all of its window, or the first seconds of one.
+fn cycle(scale: &mut Scale, start: u64, length: f64, window: f64) {
+    scale.begin(Timestamp(start * 1_000_000_000), length, window);
+    scale.pass(window, window, true);
+    scale.pass(length - window, length - window, false);
+}
+
 #[test]
 fn what_is_left_of_the_blocks_is_scaled_by_their_cycles() {
     let mut scale = Scale::default();
     let second = |seconds: u64| Timestamp(seconds * 1_000_000_000);
-    scale.begin(second(0), 1.0, 1.0);
-    scale.begin(second(1), 10.0, 3.0);
-    scale.pass(2.0, 2.0, true);
-    scale.pass(6.0, 6.0, false);
-    scale.end();
-    scale.begin(second(11), 8.0, 4.0);
-    let blocks = [(100.0, 1.0, second(0)), (100.0, 1.0, second(3)), (10.0, 1.0, second(12)), (10.0, 1.0, second(12))];
-    let scaled = scale.sum(blocks.into_iter());
-    assert_eq!((scaled.bytes, scaled.allocations), (100.0 + 400.0 + 40.0, 1.0 + 4.0 + 4.0));
-    // Two windows: half the square of their difference, twice.
-    assert_eq!(scaled.standard_error.map(|error| (error.bytes, error.allocations)), Some((360.0, 0.0)));
+    for (start, length, window) in [(0, 1.0, 1.0), (1, 8.0, 2.0), (9, 8.0, 4.0), (17, 8.0, 1.0)] {
+        cycle(&mut scale, start, length, window);
+        scale.end();
+    }
+    scale.begin(second(25), 8.0, 8.0);
+    let blocks = [(0, 100.0), (3, 100.0), (12, 10.0), (12, 10.0), (18, 30.0)];
+    let scaled = scale.sum(blocks.iter().map(|(time, bytes)| (*bytes, 1.0, second(*time))));
+    assert_eq!((scaled.bytes, scaled.allocations), (100.0 + 400.0 + 40.0 + 240.0, 1.0 + 4.0 + 4.0 + 8.0));
+    // Rates of 50, 5 and 30 bytes a second: half the mean square of their differences, by the squares of the lengths.
+    let variance = (45.0f64.powi(2) + 25.0f64.powi(2)) / 4.0 * (3.0 * 64.0);
+    assert_eq!(scaled.standard_error.map(|error| error.bytes), Some(variance.sqrt()));
 }
 
 #[test]
-fn one_window_says_nothing_of_the_error() {
+fn a_cycle_that_is_not_over_is_what_is_to_be_expected_of_it_and_what_is_seen() {
     let mut scale = Scale::default();
-    scale.begin(Timestamp(0), 10.0, 2.0);
+    for start in [0, 8, 16] {
+        cycle(&mut scale, start, 8.0, 2.0);
+        scale.end();
+    }
+    let blocks = |last: usize| {
+        let times = [1, 1, 9, 9, 17, 17].into_iter().chain(std::iter::repeat_n(25, last));
+        times.map(|time| (10.0, 1.0, Timestamp(time * 1_000_000_000))).collect::<Vec<_>>()
+    };
+    scale.begin(Timestamp(24_000_000_000), 8.0, 2.0);
+    // One block a second: eight in each cycle, and four in half of one, though none of it was observed.
+    scale.pass(4.0, 4.0, false);
+    assert_eq!(scale.sum(blocks(0).into_iter()).allocations, 24.0 + 4.0);
+    // Six seconds of it, with the window, and what was to be expected; or more.
+    scale.pass(2.0, 2.0, true);
+    assert_eq!(scale.sum(blocks(2).into_iter()).allocations, 24.0 + 6.0);
+    assert_eq!(scale.sum(blocks(5).into_iter()).allocations, 24.0 + 6.0 + 3.0 * 4.0);
+}
+
+#[test]
+fn few_windows_say_nothing_of_the_error() {
+    let mut scale = Scale::default();
+    for start in [0, 10] {
+        cycle(&mut scale, start, 10.0, 2.0);
+        scale.end();
+    }
     scale.set_totals(&Totals { allocations: 3, allocated_bytes: 30, ..Totals::default() });
-    let totals = scale.totals();
-    assert_eq!((totals.bytes, totals.allocations, totals.standard_error), (150.0, 15.0, None));
+    assert_eq!(scale.totals().standard_error, None);
 }
 
 #[test]
