@@ -31,14 +31,33 @@ pub const MAX_SITES: u32 = 4096;
 
 /// The attach cookie of a probe: which process (target) and which function (site) fired, and since which of the times
 /// that the target was probed anew (generation). Probes of an older generation, which are on their way out, mean nothing.
+///
+/// A probe that is attached for one window only, in which allocations are observed, says which; and each says whether the
+/// kernel steps through what it probes.
 #[repr(transparent)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cookie(pub u64);
 
 impl Cookie {
-    /// Packs a target (index into `TARGETS`, below [`MAX_TARGETS`]), its generation, and a site (index into `SITES`).
+    const SITE_MASK: u64 = (1 << 15) - 1;
+    const STEPPED: u64 = 1 << 15;
+
+    /// Packs a target (index into `TARGETS`, below [`MAX_TARGETS`]), its generation, and a site (index into `SITES`, below
+    /// [`MAX_SITES`]).
     pub const fn new(target: u32, generation: u16, site: u32) -> Self {
-        Self((generation as u64) << 48 | (target as u64) << 32 | site as u64)
+        Self((generation as u64) << 48 | (target as u64) << 32 | site as u64 & Self::SITE_MASK)
+    }
+
+    /// The same for one window, from 1; 0 is for all of them.
+    #[must_use]
+    pub const fn in_window(self, window: u16) -> Self {
+        Self(self.0 | (window as u64) << 16)
+    }
+
+    /// The same at an instruction that the kernel single-steps.
+    #[must_use]
+    pub const fn stepped(self, is_stepped: bool) -> Self {
+        Self(if is_stepped { self.0 | Self::STEPPED } else { self.0 })
     }
 
     /// Index into `TARGETS`.
@@ -53,7 +72,17 @@ impl Cookie {
 
     /// Index into `SITES`.
     pub const fn site(self) -> u32 {
-        self.0 as u32
+        (self.0 & Self::SITE_MASK) as u32
+    }
+
+    /// The window that the probe is for; 0 if for all.
+    pub const fn window(self) -> u32 {
+        (self.0 >> 16) as u16 as u32
+    }
+
+    /// 1 if the kernel single-steps the probed instruction, 0 if it emulates it.
+    pub const fn manner(self) -> usize {
+        (self.0 >> 15 & 1) as usize
     }
 }
 
@@ -65,6 +94,22 @@ pub struct Binding {
     pub generation: u32,
     /// The thread that they are bound to, and go with; zero if there are none.
     pub thread: u32,
+    /// The window whose probes count, of those that are for one window.
+    pub window: u32,
+    /// 1 while allocations are not observed: between windows.
+    pub is_closed: u32,
+}
+
+/// `CALLS`, by target, for each CPU: how often its probes fired, from the start. Each by [`Cookie::manner`].
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Calls {
+    /// Returns from functions that only allocate.
+    pub allocations: [u64; 2],
+    /// Returns from functions that resize.
+    pub resizes: [u64; 2],
+    /// Entries of functions that free.
+    pub frees: [u64; 2],
 }
 
 /// `SITES`: where a probed instruction lies within the executable segment that holds it, in bytes. From the address at
@@ -378,7 +423,9 @@ pub struct ProbedThreadExitRecord {
 
 const _: () = {
     assert!(MAX_TARGETS <= 1 << 16);
-    assert!(size_of::<Binding>() == 8);
+    assert!(MAX_SITES as u64 <= Cookie::SITE_MASK + 1);
+    assert!(size_of::<Binding>() == 16);
+    assert!(size_of::<Calls>() == 48);
     assert!(size_of::<Site>() == 24);
     assert!(size_of::<Tracked>() == 8);
     assert!(size_of::<NurseryEntry>() == 32);
@@ -398,6 +445,20 @@ const _: () = {
     assert!(size_of::<ProbedThreadExitRecord>() == 24);
 };
 
+#[cfg(test)]
+mod tests {
+    use super::Cookie;
+
+    #[test]
+    fn a_cookie_holds_all_of_it() {
+        let cookie = Cookie::new(4095, 65_535, 4095).in_window(65_535).stepped(true);
+        assert_eq!((cookie.target(), cookie.generation(), cookie.site()), (4095, 65_535, 4095));
+        assert_eq!((cookie.window(), cookie.manner()), (65_535, 1));
+        let plain = Cookie::new(3, 2, 7);
+        assert_eq!((plain.window(), plain.manner(), plain.in_window(9).site()), (0, 0, 7));
+    }
+}
+
 #[cfg(feature = "userspace")]
 mod pod {
     macro_rules! plain_old_data {
@@ -412,5 +473,5 @@ mod pod {
     unsafe impl aya::Pod for super::buckets::Directory {}
     // SAFETY: `repr(C)`, integers only, without padding.
     unsafe impl aya::Pod for super::kernel_structs::KernelOffsets {}
-    plain_old_data!(Binding, Site, Tracked, NurseryEntry, StackTotals, StackTurn, ImageTotals);
+    plain_old_data!(Binding, Calls, Site, Tracked, NurseryEntry, StackTotals, StackTurn, ImageTotals);
 }

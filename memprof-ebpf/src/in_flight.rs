@@ -31,7 +31,7 @@ use crate::{
     maps::{IN_FLIGHT, SITES, image_of},
     measure,
     nursery::{self, Block},
-    totals,
+    totals, windows,
 };
 
 /// What an entry saw.
@@ -141,7 +141,7 @@ fn close(stack_pointer: u64, is_ours: impl Fn(&Call) -> bool) -> Option<&'static
             }
             thread.depth -= 1;
             if call.is_missed != 0 {
-                count_missed(call.image, 1u64.wrapping_neg());
+                count_missed(call, 1u64.wrapping_neg());
             }
             return Some(call);
         }
@@ -202,7 +202,7 @@ fn retire_abandoned(thread: &mut InFlight, stack_pointer: u64, cookie: Cookie) {
         // Where the frame is the same one, the open call can only have jumped here.
         let may_return = call.stack_pointer > stack_pointer
             || call.stack_pointer == stack_pointer && call.cookie != cookie.0 && has_return_address(call);
-        if may_return {
+        if may_return && !windows::is_stale(call) {
             return;
         }
         abandon(thread);
@@ -213,7 +213,7 @@ fn retire_abandoned(thread: &mut InFlight, stack_pointer: u64, cookie: Cookie) {
 #[inline(always)]
 fn abandon(thread: &mut InFlight) {
     let Some(call) = innermost(thread) else { return };
-    count_missed(call.image, 1 - u64::from(call.is_missed & 1) + u64::from(call.nested));
+    count_missed(call, 1 - u64::from(call.is_missed & 1) + u64::from(call.nested));
     thread.depth -= 1;
 }
 
@@ -226,8 +226,10 @@ fn make_room(thread: &mut InFlight) {
 }
 
 #[inline(always)]
-fn count_missed(image: u32, calls: u64) {
-    totals::count_many(image, offset_of!(ImageTotals, missed_returns), calls);
+fn count_missed(call: &Call, calls: u64) {
+    if !windows::is_stale(call) {
+        totals::count_many(call.image, offset_of!(ImageTotals, missed_returns), calls);
+    }
 }
 
 /// Whether a call entered at `stack_pointer` is part of the innermost open one.
@@ -257,7 +259,7 @@ fn has_return_address(call: &Call) -> bool {
 fn expect_no_return(call: &mut Call) {
     if call.is_missed == 0 {
         call.is_missed = 1;
-        count_missed(call.image, 1);
+        count_missed(call, 1);
     }
 }
 

@@ -11,6 +11,7 @@
 
 mod arch;
 mod buckets;
+mod calls;
 mod copy;
 mod in_flight;
 mod kernel_structs;
@@ -26,6 +27,7 @@ mod stack;
 mod stack_table;
 mod totals;
 mod unwind;
+mod windows;
 
 use core::mem::offset_of;
 
@@ -83,8 +85,9 @@ pub fn enter_described(ctx: ProbeContext) -> u32 {
 /// The new pointer is the return value; null is a failure.
 #[uretprobe]
 pub fn return_pointer(ctx: RetProbeContext) -> u32 {
+    calls::count(arch::cookie(&ctx), |calls| &mut calls.allocations);
     if let Some(call) = in_flight::leave(&ctx) {
-        nursery::allocated(&ctx, call, ctx.ret::<u64>());
+        nursery::allocated(&ctx, call, ctx.value());
     }
     0
 }
@@ -92,6 +95,7 @@ pub fn return_pointer(ctx: RetProbeContext) -> u32 {
 /// A block was resized: on success the old one is free, even where the new one has its address; on failure it lives.
 #[uretprobe]
 pub fn return_resized(ctx: RetProbeContext) -> u32 {
+    calls::count(arch::cookie(&ctx), |calls| &mut calls.resizes);
     if let Some(call) = in_flight::leave(&ctx) {
         resized_or_allocated(&ctx, call);
     }
@@ -102,6 +106,7 @@ pub fn return_resized(ctx: RetProbeContext) -> u32 {
 /// new pointer is the return value.
 #[uprobe]
 pub fn exit_pointer(ctx: ProbeContext) -> u32 {
+    calls::count(arch::cookie(&ctx), |calls| &mut calls.allocations);
     if let Some(call) = in_flight::leave_by_exit(&ctx) {
         resized_or_allocated(&ctx, call);
     }
@@ -111,11 +116,14 @@ pub fn exit_pointer(ctx: ProbeContext) -> u32 {
 /// Whatever the site says of the result.
 #[uretprobe]
 pub fn return_described(ctx: RetProbeContext) -> u32 {
-    if let Some(site) = SITES.get(arch::cookie(&ctx).site())
-        && let Some(call) = in_flight::leave(&ctx)
+    let cookie = arch::cookie(&ctx);
+    let Some(site) = SITES.get(cookie.site()) else { return 0 };
+    let resizes = site.resizes != 0;
+    calls::count(cookie, |calls| if resizes { &mut calls.resizes } else { &mut calls.allocations });
+    if let Some(call) = in_flight::leave(&ctx)
         && let Ok((address, old_is_free)) = outcome(&ctx, call, site.result)
     {
-        if site.resizes != 0 && call.argument != 0 {
+        if resizes && call.argument != 0 {
             nursery::resized(call, old_is_free);
         }
         nursery::allocated(&ctx, call, address);
@@ -162,11 +170,12 @@ pub fn mappings_change(ctx: RawTracePointContext) -> i32 {
 
 #[inline(always)]
 fn freed(ctx: &ProbeContext, address: u64) {
-    if measure::EMPTY || address == 0 {
-        return;
-    }
     let cookie = arch::cookie(ctx);
-    if let Some(image) = maps::image_of(cookie) {
+    calls::count(cookie, |calls| &mut calls.frees);
+    if !measure::EMPTY
+        && address != 0
+        && let Some(image) = maps::image_of(cookie)
+    {
         nursery::freed(Block { target: cookie.target(), image, address });
     }
 }

@@ -16,7 +16,7 @@ use crate::{
     arch::Returning,
     buckets::Slot,
     maps::{NURSERY, PRESSURE, Pressure},
-    records, sampling, stack, totals,
+    records, sampling, stack, totals, windows,
 };
 
 /// Net insertions on one CPU after which userspace is called to drain. The loader sets it.
@@ -26,7 +26,7 @@ static NURSERY_MARK: u64 = 1 << 16;
 /// A block was allocated; a null address is a failure, which is no allocation.
 #[inline(always)]
 pub fn allocated(ctx: &impl Returning, call: &Call, address: u64) {
-    if address == 0 {
+    if address == 0 || !windows::is_observed(call) {
         return;
     }
     let (image, size) = (call.image, call.size);

@@ -6,7 +6,7 @@ use bytesize::ByteSize;
 use clap::{ArgAction, Args, Parser, Subcommand, error::ErrorKind};
 
 use crate::{
-    model::{AllocatorFunction, Sampling, Selection, Sort},
+    model::{AllocatorFunction, OverheadLimit, Sampling, Selection, Sort},
     session::{self, Format, Functions, Options, Sizes, Unwind, Whom, doctor, parse_function},
 };
 
@@ -106,6 +106,10 @@ struct Record {
     #[arg(long, value_name = "BYTES", num_args = 0..=1, default_missing_value = "512KiB", value_parser = sample_rate)]
     sample: Option<ByteSize>,
 
+    /// Cost each process no more than this share of its CPU time, such as 5%: observe what is allocated in random windows only
+    #[arg(long, value_name = "PERCENT", value_parser = overhead_limit)]
+    max_overhead: Option<OverheadLimit>,
+
     #[command(flatten)]
     functions: OwnFunctions,
 
@@ -188,6 +192,7 @@ impl Record {
             functions: Functions::with(self.functions.own),
             unwind: self.unwind,
             sampling: self.sample.map_or(Sampling::default(), |rate| Sampling::by_bytes(rate.as_u64())),
+            max_overhead: self.max_overhead,
             sizes: self.tables.sizes(),
             log_programs,
         };
@@ -257,6 +262,12 @@ fn unwind_memory(text: &str) -> Result<ByteSize, String> {
 
 fn sample_rate(text: &str) -> Result<ByteSize, String> {
     size_within(text, ByteSize::b(1), ByteSize(Sampling::MAX_BYTES))
+}
+
+fn overhead_limit(text: &str) -> Result<OverheadLimit, String> {
+    let percent = text.strip_suffix('%').unwrap_or(text).trim().parse::<f64>().ok();
+    let limit = percent.and_then(|percent| OverheadLimit::of_share(percent / 100.0));
+    limit.ok_or_else(|| "it must be a percentage above 0 and up to 99, such as 5%".into())
 }
 
 fn size_within(text: &str, least: ByteSize, greatest: ByteSize) -> Result<ByteSize, String> {

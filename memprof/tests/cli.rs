@@ -50,7 +50,7 @@ fn the_readme_uses_options_that_exist() {
 
 #[test]
 fn impossible_values_are_refused_with_the_option_and_the_reason() {
-    let cases: [(&[&str], &str); 19] = [
+    let cases: [(&[&str], &str); 21] = [
         (&["--pid", "0"], "invalid value '0' for '--pid <PID>': 0 is not in 1..=4294967295"),
         (&["--pid", "redis"], "invalid value 'redis' for '--pid <PID>': invalid digit found in string"),
         (
@@ -95,6 +95,14 @@ fn impossible_values_are_refused_with_the_option_and_the_reason() {
         (
             &["--sample", "much", "--pid", "1"],
             "invalid value 'much' for '--sample [<BYTES>]': it must be a number and a unit, such as 512B, 4KiB or 1.5MiB",
+        ),
+        (
+            &["--pid", "1", "--max-overhead", "0%"],
+            "invalid value '0%' for '--max-overhead <PERCENT>': it must be a percentage above 0 and up to 99, such as 5%",
+        ),
+        (
+            &["--pid", "1", "--max-overhead", "some"],
+            "invalid value 'some' for '--max-overhead <PERCENT>': it must be a percentage above 0 and up to 99, such as 5%",
         ),
         (
             &["--pid", "1", "--ring-size", "1KiB"],

@@ -124,6 +124,7 @@ impl Model {
                 allocations: blocks.len() as u64,
             },
             standard_error: StandardError::default(),
+            scaled: None,
             growth_bytes: self.bytes_by_stack().get(&id).unwrap_or(&0) - self.reported.get(&id).unwrap_or(&0),
             total_allocations: id.0,
             oldest: blocks.first()?.age,

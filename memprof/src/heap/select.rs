@@ -11,7 +11,7 @@ use super::{
     blocks::Block,
     estimate::{Estimate, Weighed},
 };
-use crate::model::{LiveAllocation, Selection, Sort, StackId, StackSnapshot, Timestamp, Truncation};
+use crate::model::{LiveAllocation, Selection, Sort, StackId, StackSnapshot, Timestamp, Truncation, WEIGHT_OF_ONE};
 
 /// The outcome of a [`Selection`].
 #[derive(Clone, Debug, PartialEq)]
@@ -78,6 +78,7 @@ impl Heap {
                     id: holding.id,
                     outstanding: holding.estimate.outstanding(),
                     standard_error: holding.estimate.standard_error(),
+                    scaled: None,
                     growth_bytes: holding.growth_bytes,
                     total_allocations: total_allocations(holding.id),
                     oldest: holding.oldest,
@@ -88,6 +89,19 @@ impl Heap {
             })
             .collect();
         SelectedStacks { shown, selected }
+    }
+
+    /// The blocks that the selection admits: the stack of each, the bytes and blocks that it stands for, and its time.
+    pub fn observed<'a>(
+        &'a self,
+        selection: &'a Selection,
+        now: Timestamp,
+    ) -> impl Iterator<Item = (StackId, f64, f64, Timestamp)> + 'a {
+        let stacks: Vec<_> = self.stacks.iter().map(|stack| stack.id).collect();
+        self.admitted(selection, now).map(move |(block, _)| {
+            let blocks = self.weigh(block.size).weight as f64 / WEIGHT_OF_ONE as f64;
+            (stacks[block.stack as usize], blocks * block.size as f64, blocks, Timestamp(block.time))
+        })
     }
 
     /// What each stack holds, for those that hold something.

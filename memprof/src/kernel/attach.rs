@@ -12,8 +12,8 @@ use aya::{
 };
 use memprof_common::{Binding, Cookie, MAX_SITES, NO_ARGUMENT, Site, result};
 
-use super::{KernelError, TargetId, program, take};
-use crate::model::{AllocatorFunction, AttachPlan, Object, ObjectId, Pointer, ProbeSite, Release, Size};
+use super::{KernelError, TargetId, program, take, trap::Traps};
+use crate::model::{AllocatorFunction, AttachPlan, Object, ObjectId, Pointer, ProbeSite, Release, Size, TrapCosts};
 
 /// The programs for a function: what runs at its entry, and at its return. What is frequent has programs of its own; for the
 /// rest, the site tells the programs what they are to do.
@@ -52,8 +52,18 @@ enum Order {
     Enter,
 }
 
+impl Probe<'_> {
+    /// Whether it is there within windows only, where there are windows. What frees blocks is always there.
+    fn is_windowed(&self) -> bool {
+        self.site.function.release == Release::None
+    }
+}
+
 /// All attached probes.
 pub(super) struct Probes {
+    has_windows: bool,
+    windows: HashMap<TargetId, Window>,
+    traps: Traps,
     sites: Array<MapData, Site>,
     bindings: Array<MapData, Binding>,
     generations: HashMap<TargetId, u16>,
@@ -66,11 +76,24 @@ pub(super) struct Probes {
 #[derive(Debug, Default)]
 struct Attached {
     sites: Vec<(ObjectId, u64)>,
+    thread: u32,
     links: Vec<UProbeLink>,
+    /// Those of the current window, with the order in which they go: function by function.
+    windowed: Vec<((u32, bool), UProbeLink)>,
+}
+
+/// A target's current window, or last one.
+#[derive(Clone, Copy, Debug)]
+struct Window {
+    /// From 1; 0 where there are no windows.
+    number: u16,
+    has_probes: bool,
+    is_closed: bool,
 }
 
 impl Drop for Probes {
     fn drop(&mut self) {
+        self.traps.release();
         self.targets.clear();
         for detaching in self.detaching.drain(..) {
             let _ = detaching.join();
@@ -80,8 +103,11 @@ impl Drop for Probes {
 
 impl Probes {
     /// No probes yet.
-    pub(super) fn new(bpf: &mut Ebpf) -> Result<Self, KernelError> {
+    pub(super) fn new(bpf: &mut Ebpf, has_windows: bool) -> Result<Self, KernelError> {
         Ok(Self {
+            has_windows,
+            windows: HashMap::new(),
+            traps: Traps::default(),
             sites: take(bpf, "SITES")?.try_into()?,
             bindings: take(bpf, "BINDINGS")?.try_into()?,
             generations: HashMap::new(),
@@ -100,22 +126,105 @@ impl Probes {
         plan: &AttachPlan,
         object: impl Fn(ObjectId) -> Option<&'a Object>,
     ) -> Result<(), KernelError> {
-        let generation = self.generations.get(&target).copied().unwrap_or_default();
-        if !self.targets.contains_key(&target) {
+        let is_first = !self.targets.contains_key(&target);
+        if is_first {
+            self.targets.entry(target).or_default().thread = thread;
             // Before the probes, so that the end of the thread cannot be missed.
-            self.bindings.set(target.0, Binding { generation: generation.into(), thread }, 0)?;
+            self.bind(target, thread)?;
         }
         let attached = self.targets.get(&target).map_or(&[][..], |attached| &attached.sites);
         let is_new = |site: &&ProbeSite| !attached.contains(&(site.object, site.offset_in_file));
         let sites: Vec<&ProbeSite> = plan.sites.iter().filter(is_new).collect();
-        for probe in in_order(&sites) {
-            let number = self.number(probe.site)?;
-            let object = object(probe.site.object).ok_or(KernelError::TooMany("objects forgotten"))?;
-            let link = attach_one(bpf, probe, object, Cookie::new(target.0, generation, number), thread)?;
-            self.targets.entry(target).or_default().links.push(link);
-        }
+        let has_windowed = self.window(target).has_probes;
+        let probes = in_order(&sites).into_iter().filter(|probe| has_windowed || !probe.is_windowed());
+        self.attach_probes(bpf, target, thread, probes, object)?;
         let attached = self.targets.entry(target).or_default();
         attached.sites.extend(sites.iter().map(|site| (site.object, site.offset_in_file)));
+        Ok(())
+    }
+
+    /// Begins a window: attaches the probes of what only allocates, of these plans. They do not count before the target is
+    /// [opened](Self::set_open).
+    pub(super) fn begin_window<'a>(
+        &mut self,
+        bpf: &mut Ebpf,
+        target: TargetId,
+        plans: &[&AttachPlan],
+        object: impl Fn(ObjectId) -> Option<&'a Object>,
+    ) -> Result<(), KernelError> {
+        let mut window = self.window(target);
+        let (Some(attached), false) = (self.targets.get(&target), window.has_probes) else { return Ok(()) };
+        let (thread, sites) = (attached.thread, attached.sites.clone());
+        window = Window { number: window.number.checked_add(1).unwrap_or(1), has_probes: true, ..window };
+        self.windows.insert(target, window);
+        self.bind(target, thread)?;
+        let is_attached = |site: &&ProbeSite| sites.contains(&(site.object, site.offset_in_file));
+        let sites: Vec<_> = plans.iter().flat_map(|plan| &plan.sites).filter(is_attached).collect();
+        let probes = in_order(&sites).into_iter().filter(Probe::is_windowed);
+        self.attach_probes(bpf, target, thread, probes, object)
+    }
+
+    /// Ends a window: detaches its probes, which takes a second or two and is not waited for. The target is to be closed.
+    pub(super) fn end_window(&mut self, target: TargetId) {
+        let window = Window { has_probes: false, ..self.window(target) };
+        self.windows.insert(target, window);
+        let Some(attached) = self.targets.get_mut(&target) else { return };
+        let mut links = std::mem::take(&mut attached.windowed);
+        // What was attached first is called most: each breakpoint is gone as soon as it is its turn.
+        links.sort_by_key(|(order, _)| *order);
+        self.drop_elsewhere(links);
+    }
+
+    /// Lets allocations count, or not.
+    pub(super) fn set_open(&mut self, target: TargetId, is_open: bool) -> Result<(), KernelError> {
+        let window = Window { is_closed: !is_open, ..self.window(target) };
+        self.windows.insert(target, window);
+        let thread = self.targets.get(&target).map_or(0, |attached| attached.thread);
+        self.bind(target, thread)
+    }
+
+    /// What the probes that are in use cost.
+    pub(super) fn trap_costs(&self) -> TrapCosts {
+        self.traps.costs()
+    }
+
+    fn window(&self, target: TargetId) -> Window {
+        let first = Window { number: self.has_windows.into(), has_probes: true, is_closed: false };
+        self.windows.get(&target).copied().unwrap_or(first)
+    }
+
+    fn bind(&mut self, target: TargetId, thread: u32) -> Result<(), KernelError> {
+        let generation = self.generations.get(&target).copied().unwrap_or_default().into();
+        let Window { number, is_closed, .. } = self.window(target);
+        let binding = Binding { generation, thread, window: number.into(), is_closed: is_closed.into() };
+        Ok(self.bindings.set(target.0, binding, 0)?)
+    }
+
+    fn attach_probes<'a, 'b>(
+        &mut self,
+        bpf: &mut Ebpf,
+        target: TargetId,
+        thread: u32,
+        probes: impl Iterator<Item = Probe<'b>>,
+        object: impl Fn(ObjectId) -> Option<&'a Object>,
+    ) -> Result<(), KernelError> {
+        let generation = self.generations.get(&target).copied().unwrap_or_default();
+        let window = self.window(target).number;
+        for probe in probes {
+            let number = self.number(probe.site)?;
+            let object = object(probe.site.object).ok_or(KernelError::TooMany("objects forgotten"))?;
+            let is_stepped = self.traps.is_stepped(bpf, &probe.site.choice);
+            let cookie = Cookie::new(target.0, generation, number).stepped(is_stepped);
+            let is_windowed = self.has_windows && probe.is_windowed();
+            let cookie = if is_windowed { cookie.in_window(window) } else { cookie };
+            let link = attach_one(bpf, probe, object, cookie, thread)?;
+            let attached = self.targets.entry(target).or_default();
+            if is_windowed {
+                attached.windowed.push(((number, probe.order == Order::Return), link));
+            } else {
+                attached.links.push(link);
+            }
+        }
         Ok(())
     }
 
@@ -126,9 +235,13 @@ impl Probes {
         let generation = self.generations.entry(target).or_default();
         *generation = generation.wrapping_add(1);
         // The index is in range, as it was when they were attached.
-        let _ = self.bindings.set(target.0, Binding { generation: (*generation).into(), thread: 0 }, 0);
+        let _ = self.bind(target, 0);
+        self.drop_elsewhere(attached);
+    }
+
+    fn drop_elsewhere(&mut self, links: impl Send + 'static) {
         self.detaching.retain(|detaching| !detaching.is_finished());
-        self.detaching.push(std::thread::spawn(|| drop(attached)));
+        self.detaching.push(std::thread::spawn(|| drop(links)));
     }
 
     fn number(&mut self, site: &ProbeSite) -> Result<u32, KernelError> {

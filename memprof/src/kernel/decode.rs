@@ -1,16 +1,16 @@
 //! Records become events: bytes from a ring, keys and values from maps. Pure.
 
 use memprof_common::{
-    AllocationRecord, ExecRecord, FreeRecord, Header, ImageTotals, MAX_FRAMES, NurseryEntry, ProbedThreadExitRecord,
-    StackCopyRecord, StackFrame, StackRecord,
+    AllocationRecord, Calls, ExecRecord, FreeRecord, Header, ImageTotals, MAX_FRAMES, NurseryEntry,
+    ProbedThreadExitRecord, StackCopyRecord, StackFrame, StackRecord,
     buckets::address_of_block,
     kind,
     tables::{FrameWord, ended},
 };
 
 use crate::model::{
-    Allocation, CopiedRegisters, Event, ImageId, Losses, ObjectId, RawFrame, RawStack, StackCopy, StackId, Timestamp,
-    Totals, Truncation,
+    Allocation, CallCounts, CopiedRegisters, Event, ImageId, Losses, ObjectId, RawFrame, RawStack, StackCopy, StackId,
+    Timestamp, Totals, Truncation,
 };
 
 /// A ring buffer record; nothing if it is none that this version writes.
@@ -59,6 +59,16 @@ pub(super) fn totals<'a>(per_cpu: impl Iterator<Item = &'a ImageTotals>) -> (Tot
         totals += more_totals;
         losses += more_losses;
         (totals, losses)
+    })
+}
+
+/// A target's calls, summed over the CPUs.
+pub(super) fn calls<'a>(per_cpu: impl Iterator<Item = &'a Calls>) -> CallCounts {
+    let sum = |sum: [u64; 2], more: [u64; 2]| [0, 1].map(|manner| sum[manner] + more[manner]);
+    per_cpu.fold(CallCounts::default(), |counts, calls| CallCounts {
+        allocations: sum(counts.allocations, calls.allocations),
+        resizes: sum(counts.resizes, calls.resizes),
+        frees: sum(counts.frees, calls.frees),
     })
 }
 

@@ -135,14 +135,30 @@ impl fmt::Display for LoadCost {
 
 /// Loads the programs and drops them: whether this kernel accepts them, and what that takes.
 pub(super) fn try_loading() -> Result<LoadCost, KernelError> {
-    load_programs(&mut load_object(Sizes::default(), Unwind::default(), Sampling::default(), false, &kernel_offsets())?)
+    load_programs(&mut load_object(
+        Sizes::default(),
+        Unwind::default(),
+        Sampling::default(),
+        false,
+        false,
+        &kernel_offsets(),
+    )?)
 }
 
 impl Kernel {
     /// Loads the programs and makes the maps. With `log`, the programs' rare conditions go to the process's logger.
-    pub fn load(sizes: Sizes, unwind: Unwind, sampling: Sampling, log: bool) -> Result<Self, KernelError> {
+    ///
+    /// With `has_windows`, allocations are observed within [windows](Self::begin_window); the first is open when a target is
+    /// attached.
+    pub fn load(
+        sizes: Sizes,
+        unwind: Unwind,
+        sampling: Sampling,
+        has_windows: bool,
+        log: bool,
+    ) -> Result<Self, KernelError> {
         let offsets = kernel_offsets();
-        let mut bpf = load_object(sizes, unwind, sampling, log, &offsets)?;
+        let mut bpf = load_object(sizes, unwind, sampling, has_windows, log, &offsets)?;
         let memory_bytes = bpf.maps().filter_map(|(_, map)| memory::of_map(map)).sum();
         let logger = log.then(|| EbpfLogger::init(&mut bpf)).transpose().map_err(failed)?.map(Logger);
         let load_cost = load_programs(&mut bpf)?;
@@ -157,7 +173,7 @@ impl Kernel {
             log::info!("this kernel does not tell of unmapped code: what takes its place may be misnamed for a moment");
         }
         Ok(Self {
-            probes: Probes::new(&mut bpf)?,
+            probes: Probes::new(&mut bpf, has_windows)?,
             events: ring(&mut bpf, "EVENTS")?,
             control: ring(&mut bpf, "CONTROL")?,
             nursery: BucketTable::new(&mut bpf, "NURSERY", &keys, directory.table(table::NURSERY))?,
@@ -165,6 +181,8 @@ impl Kernel {
             images: KeyTable::new(&keys, directory.table(table::IMAGES)),
             totals: take(&mut bpf, "TOTALS")?.try_into()?,
             targets: take(&mut bpf, "TARGETS")?.try_into()?,
+            calls: take(&mut bpf, "CALLS")?.try_into()?,
+            timing: None,
             tracked: take(&mut bpf, "TRACKED")?.try_into()?,
             mappings: MappingWatch::open()?,
             tables: Tables::new(&mut bpf, sizes.rows())?,
@@ -182,6 +200,7 @@ fn load_object(
     sizes: Sizes,
     unwind: Unwind,
     sampling: Sampling,
+    has_windows: bool,
     log: bool,
     offsets: &KernelOffsets,
 ) -> Result<Ebpf, KernelError> {
@@ -217,6 +236,7 @@ fn load_object(
         .override_global("NURSERY_MARK", &nursery_mark, true)
         .override_global("STACKS_MARK", &stack_tables::mark(sizes.stack_entries), true)
         .override_global("SAMPLE_BYTES", &sample_bytes, true)
+        .override_global("HAS_WINDOWS", &u64::from(has_windows), true)
         .override_global("RING_MARK", &ring_mark, true)
         .override_global("UNWIND_MODE", &unwind_mode, true)
         .override_global("KERNEL_OFFSETS", offsets, true)

@@ -14,6 +14,8 @@ mod memory;
 mod stack_tables;
 mod support;
 mod tables;
+mod timing;
+mod trap;
 
 use std::{io, path::PathBuf};
 
@@ -23,7 +25,7 @@ use aya::{
     programs::{Program, ProgramError},
 };
 use memprof_common::{
-    FreeRecord, ImageTotals, NurseryEntry, Tracked,
+    Calls, FreeRecord, ImageTotals, NurseryEntry, Tracked,
     buckets::{FREE, image_key},
     unwind::{Row, Rule},
 };
@@ -36,13 +38,17 @@ use self::{
     mappings::MappingWatch,
     stack_tables::StackTables,
     tables::Tables,
+    timing::Timing,
 };
 pub use self::{
     load::{LoadCost, Sizes, Unwind},
     support::{Check, Outcome, checks, programs, require},
     tables::{CodeChanges, MappedCode, NoRoom},
 };
-use crate::model::{Allocation, AttachPlan, Event, ImageId, Losses, MappingNotice, Object, ObjectId, StackId, Totals};
+use crate::model::{
+    Allocation, AttachPlan, CallCounts, Event, ImageId, Losses, MappingNotice, Object, ObjectId, RunTimes, StackId,
+    Totals, TrapCosts,
+};
 
 /// Why the kernel side failed. The kernel's own words are in the source.
 #[derive(Debug, thiserror::Error)]
@@ -101,6 +107,8 @@ pub struct Kernel {
     /// Of each image; zero where there is none.
     totals: PerCpuArray<MapData, ImageTotals>,
     targets: Array<MapData, u32>,
+    calls: PerCpuArray<MapData, Calls>,
+    timing: Option<Timing>,
     tracked: HashMap<MapData, u32, Tracked>,
     mappings: MappingWatch,
     tables: Tables,
@@ -141,6 +149,47 @@ impl Kernel {
         object: impl Fn(ObjectId) -> Option<&'a Object>,
     ) -> Result<(), KernelError> {
         self.probes.attach(&mut self.bpf, target, thread, plan, object)
+    }
+
+    /// Begins a window: attaches the probes of functions that only allocate, of these plans, whose other probes are attached.
+    /// Allocations count when the target is [opened](Self::set_open).
+    pub fn begin_window<'a>(
+        &mut self,
+        target: TargetId,
+        plans: &[&AttachPlan],
+        object: impl Fn(ObjectId) -> Option<&'a Object>,
+    ) -> Result<(), KernelError> {
+        self.probes.begin_window(&mut self.bpf, target, plans, object)
+    }
+
+    /// Ends a window: detaches these probes. Returns before it is done. The target is to be closed.
+    pub fn end_window(&mut self, target: TargetId) {
+        self.probes.end_window(target);
+    }
+
+    /// Lets the target's allocations count from now on, or no more. Frees always do.
+    pub fn set_open(&mut self, target: TargetId, is_open: bool) -> Result<(), KernelError> {
+        self.probes.set_open(target, is_open)
+    }
+
+    /// How often the target's probes fired.
+    pub fn calls(&self, target: TargetId) -> Result<CallCounts, KernelError> {
+        Ok(decode::calls(self.calls.get(&target.0, 0)?.iter()))
+    }
+
+    /// What probes cost by themselves, of the kinds that are attached.
+    pub fn trap_costs(&self) -> TrapCosts {
+        self.probes.trap_costs()
+    }
+
+    /// Lets the kernel measure how long the programs run, which costs about 50 ns a run. Does nothing where it cannot.
+    pub fn begin_timing(&mut self) {
+        self.timing = Timing::begin(&self.bpf);
+    }
+
+    /// How often and how long they ran since then; nothing if that was not measured.
+    pub fn end_timing(&mut self) -> Option<RunTimes> {
+        self.timing.take().map(|timing| timing.end(&self.bpf))
     }
 
     /// Whether the unwinder has an object's rows.

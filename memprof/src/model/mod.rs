@@ -3,6 +3,7 @@
 mod event;
 mod identity;
 mod object;
+mod overhead;
 mod plan;
 mod profile;
 mod sampling;
@@ -12,6 +13,9 @@ mod warning;
 pub use event::{Allocation, CopiedRegisters, Event, Losses, RawStack, StackCopy, Totals, Truncation};
 pub use identity::{ImageId, ObjectId, StackId, Timestamp};
 pub use object::{BuildId, FileIdentity, Mapping, MappingEvent, MappingNotice, Object, ObjectKind};
+pub use overhead::{
+    CallCounts, Overhead, OverheadLimit, RunTime, RunTimes, ScaledFigures, ScaledProcess, TrapCost, TrapCosts,
+};
 pub use plan::{
     AllocatorFunction, AttachPlan, Choice, Emulation, EntryReason, Pointer, ProbeSite, Release, SearchedObject, Size,
 };
@@ -21,4 +25,4 @@ pub use profile::{
 };
 pub use sampling::{Sampling, WEIGHT_OF_ONE};
 pub use selection::{Selection, Sort};
-pub use warning::Warning;
+pub use warning::{Percent, Warning};

@@ -2,7 +2,10 @@
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
-use super::{BuildId, Losses, ObjectId, StackId, Totals, Truncation, Warning};
+use super::{
+    BuildId, Losses, ObjectId, Overhead, OverheadLimit, ScaledFigures, ScaledProcess, StackId, Totals, Truncation,
+    Warning,
+};
 
 /// What was allocated and not freed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -105,6 +108,8 @@ pub struct StackSnapshot<F> {
     pub outstanding: Outstanding,
     /// Of `outstanding`.
     pub standard_error: StandardError,
+    /// Scaled to the whole time, where only windows of it were observed.
+    pub scaled: Option<ScaledFigures>,
     /// Change of its outstanding bytes (all, not just those selected) since the previous report, or since the start.
     pub growth_bytes: i64,
     /// All allocations made there over the observed time, freed since or not.
@@ -132,6 +137,10 @@ pub struct ProcessSnapshot<F> {
     pub outstanding: Outstanding,
     /// Of `outstanding`, and of the frees in `totals`.
     pub standard_error: StandardError,
+    /// Scaled to the whole time, where only windows of it were observed: all other figures are of what was observed.
+    pub scaled: Option<ScaledProcess>,
+    /// What it costs the process to be observed; nothing where that is not known.
+    pub overhead: Option<Overhead>,
     /// Change of the outstanding bytes since the previous report, or since the start.
     pub growth_bytes: i64,
     /// Most outstanding bytes seen at any drain.
@@ -157,6 +166,8 @@ pub struct Snapshot<F> {
     pub since_previous: Duration,
     /// Bytes allocated for each sampling point; nothing if every block is taken, and all figures are exact.
     pub sample_bytes: Option<u64>,
+    /// The most that a process may be made to bear; nothing if all is observed whatever it costs.
+    pub max_overhead: Option<OverheadLimit>,
     /// Over the observed time, all processes.
     pub losses: Losses,
     /// What the reader should know.
@@ -180,6 +191,7 @@ impl<F> Snapshot<F> {
             elapsed: self.elapsed,
             since_previous: self.since_previous,
             sample_bytes: self.sample_bytes,
+            max_overhead: self.max_overhead,
             losses: self.losses,
             warnings: self.warnings,
             processes,
@@ -195,6 +207,8 @@ impl<F> ProcessSnapshot<F> {
             exited: self.exited,
             outstanding: self.outstanding,
             standard_error: self.standard_error,
+            scaled: self.scaled,
+            overhead: self.overhead,
             growth_bytes: self.growth_bytes,
             peak_bytes: self.peak_bytes,
             totals: self.totals,
@@ -211,6 +225,7 @@ impl<F> StackSnapshot<F> {
             id: self.id,
             outstanding: self.outstanding,
             standard_error: self.standard_error,
+            scaled: self.scaled,
             growth_bytes: self.growth_bytes,
             total_allocations: self.total_allocations,
             oldest: self.oldest,

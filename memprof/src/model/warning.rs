@@ -1,6 +1,6 @@
 //! Every doubt that a user is told of, with the remedy in the text.
 
-use std::path::PathBuf;
+use std::{fmt, path::PathBuf};
 
 use super::Losses;
 
@@ -53,6 +53,19 @@ pub enum Warning {
         /// What happened.
         cause: &'static str,
     },
+    /// A process was left alone, since it could not be observed within the limit.
+    #[error(
+        "process {pid} is not observed any more: following its frees alone takes {share:.1} % of its CPU time, and \
+         --max-overhead is {limit} %; its figures are those of the moment when that was certain"
+    )]
+    TooCostly {
+        /// The process.
+        pid: u32,
+        /// In percent.
+        share: Percent,
+        /// In percent.
+        limit: Percent,
+    },
     /// The image has no allocator function known to memprof.
     #[error("process {pid} executed {command}, in which no allocator function was found; nothing is recorded of it")]
     NoAllocator {
@@ -94,6 +107,25 @@ pub enum Warning {
     /// The kernel dropped mmap events.
     #[error("the kernel dropped {0} notices of new mappings; code mapped in a process that exited since has no names")]
     MappingsLost(u64),
+}
+
+/// A percentage that can be compared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Percent {
+    millionths: u64,
+}
+
+impl Percent {
+    /// Of a share from 0 to 1.
+    pub fn of_share(share: f64) -> Self {
+        Self { millionths: (share * 1e6).round() as u64 }
+    }
+}
+
+impl fmt::Display for Percent {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&(self.millionths as f64 / 1e4), formatter)
+    }
 }
 
 impl Warning {

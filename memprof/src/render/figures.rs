@@ -37,6 +37,18 @@ pub(super) fn count(number: u64, noun: &str) -> String {
     format!("{} {noun}{plural}", separated(number))
 }
 
+/// A share, with two digits that say something: `0.031 %`, `3.1 %`, `31 %`.
+pub(super) fn percent(share: f64) -> String {
+    let percent = share * 100.0;
+    match percent {
+        ..0.001 => "0 %".to_owned(),
+        ..0.1 => format!("{percent:.3} %"),
+        ..1.0 => format!("{percent:.2} %"),
+        ..10.0 => format!("{percent:.1} %"),
+        _ => format!("{percent:.0} %"),
+    }
+}
+
 /// A duration in its two largest units, or in tenths of a second, rounded: `350ms`, `2.5s`, `4m12s`, `3d4h`.
 pub(super) fn duration(duration: Duration) -> String {
     let milliseconds = (duration.as_nanos() + 500_000) / 1_000_000;

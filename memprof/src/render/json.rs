@@ -6,8 +6,8 @@ use std::{io, path::Path};
 use serde::Serialize;
 
 use crate::model::{
-    Frame, LiveAllocation, Losses, Outstanding, ProcessSnapshot, Report, Source, StackId, StackSnapshot, StandardError,
-    Totals,
+    Frame, LiveAllocation, Losses, Outstanding, Overhead, ProcessSnapshot, Report, ScaledFigures, ScaledProcess,
+    Source, StackId, StackSnapshot, StandardError, Totals,
 };
 
 const SCHEMA: &str = "memprof.report/1";
@@ -28,6 +28,9 @@ struct ReportView<'a> {
     /// Only where the figures are estimates, like all standard errors.
     #[serde(skip_serializing_if = "Option::is_none")]
     sample_bytes: Option<u64>,
+    /// Only where there is a limit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_overhead_percent: Option<f64>,
     lost: LossesView,
     warnings: Vec<String>,
     processes: Vec<ProcessView<'a>>,
@@ -60,6 +63,10 @@ struct ProcessView<'a> {
     outstanding: OutstandingView,
     #[serde(skip_serializing_if = "Option::is_none")]
     standard_error: Option<StandardErrorView>,
+    overhead: Option<OverheadView>,
+    /// Only where windows of the time were observed: then all other figures are of these.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    scaled: Option<ScaledProcessView>,
     growth_bytes: i64,
     peak_bytes: u64,
     totals: TotalsView,
@@ -80,6 +87,35 @@ struct StandardErrorView {
     allocations: f64,
 }
 
+/// An estimate. Percentages are of the process's processor time.
+#[derive(Serialize)]
+struct OverheadView {
+    percent: Option<f64>,
+    cost_seconds: f64,
+    cpu_seconds: f64,
+    calls: u64,
+}
+
+#[derive(Serialize)]
+struct ScaledProcessView {
+    windows: usize,
+    observed_seconds: f64,
+    elapsed_seconds: f64,
+    outstanding: OutstandingView,
+    /// Null while there are too few windows to tell.
+    standard_error: Option<StandardErrorView>,
+    totals: TotalsView,
+    /// Of the allocations in the totals.
+    totals_standard_error: Option<StandardErrorView>,
+}
+
+#[derive(Serialize)]
+struct ScaledView {
+    outstanding_bytes: u64,
+    outstanding_allocations: u64,
+    standard_error: Option<StandardErrorView>,
+}
+
 #[derive(Serialize)]
 struct TotalsView {
     allocations: u64,
@@ -95,6 +131,8 @@ struct StackView<'a> {
     outstanding_allocations: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     standard_error: Option<StandardErrorView>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    scaled: Option<ScaledView>,
     growth_bytes: i64,
     total_allocations: u64,
     oldest_seconds: f64,
@@ -133,6 +171,7 @@ impl<'a> From<&'a Report> for ReportView<'a> {
             elapsed_seconds: report.elapsed.as_secs_f64(),
             since_previous_seconds: report.since_previous.as_secs_f64(),
             sample_bytes: report.sample_bytes,
+            max_overhead_percent: report.max_overhead.map(|limit| limit.share() * 100.0),
             lost: (&report.losses).into(),
             warnings: report.warnings.iter().map(ToString::to_string).collect(),
             processes: report.processes.iter().map(|process| ProcessView::new(process, is_sampled)).collect(),
@@ -167,12 +206,49 @@ impl<'a> ProcessView<'a> {
             exited: process.exited,
             outstanding: process.outstanding.into(),
             standard_error: is_sampled.then(|| process.standard_error.into()),
+            overhead: process.overhead.as_ref().map(Into::into),
+            scaled: process.scaled.as_ref().map(Into::into),
             growth_bytes: process.growth_bytes,
             peak_bytes: process.peak_bytes,
             totals: process.totals.into(),
             selected_stacks: process.selected_stacks,
             truncated_stacks: process.truncated_stacks,
             stacks: process.stacks.iter().map(|stack| StackView::new(stack, is_sampled)).collect(),
+        }
+    }
+}
+
+impl From<&Overhead> for OverheadView {
+    fn from(overhead: &Overhead) -> Self {
+        Self {
+            percent: overhead.share().map(|share| share * 100.0),
+            cost_seconds: overhead.cost.as_secs_f64(),
+            cpu_seconds: overhead.processor_time.as_secs_f64(),
+            calls: overhead.calls,
+        }
+    }
+}
+
+impl From<&ScaledProcess> for ScaledProcessView {
+    fn from(scaled: &ScaledProcess) -> Self {
+        Self {
+            windows: scaled.windows,
+            observed_seconds: scaled.observed.as_secs_f64(),
+            elapsed_seconds: scaled.elapsed.as_secs_f64(),
+            outstanding: scaled.figures.outstanding.into(),
+            standard_error: scaled.figures.standard_error.map(Into::into),
+            totals: scaled.totals.into(),
+            totals_standard_error: scaled.totals_standard_error.map(Into::into),
+        }
+    }
+}
+
+impl From<&ScaledFigures> for ScaledView {
+    fn from(scaled: &ScaledFigures) -> Self {
+        Self {
+            outstanding_bytes: scaled.outstanding.bytes,
+            outstanding_allocations: scaled.outstanding.allocations,
+            standard_error: scaled.standard_error.map(Into::into),
         }
     }
 }
@@ -207,6 +283,7 @@ impl<'a> StackView<'a> {
             outstanding_bytes: stack.outstanding.bytes,
             outstanding_allocations: stack.outstanding.allocations,
             standard_error: is_sampled.then(|| stack.standard_error.into()),
+            scaled: stack.scaled.as_ref().map(Into::into),
             growth_bytes: stack.growth_bytes,
             total_allocations: stack.total_allocations,
             oldest_seconds: stack.oldest.as_secs_f64(),

@@ -7,8 +7,8 @@ use jiff::tz::{TimeZone, offset};
 
 use super::{Format, Style};
 use crate::model::{
-    BuildId, Frame, LiveAllocation, Losses, Outstanding, ProcessSnapshot, Report, Source, StackId, StackSnapshot,
-    StandardError, Totals, Warning,
+    BuildId, Frame, LiveAllocation, Losses, Outstanding, Overhead, OverheadLimit, ProcessSnapshot, Report,
+    ScaledFigures, ScaledProcess, Source, StackId, StackSnapshot, StandardError, Totals, Warning,
 };
 
 type Outcome = Result<(), Box<dyn Error>>;
@@ -37,6 +37,7 @@ fn report(processes: Vec<ProcessSnapshot<Frame>>) -> Report {
         elapsed: Duration::from_millis(312_500),
         since_previous: Duration::from_millis(5003),
         sample_bytes: None,
+        max_overhead: None,
         losses: Losses::default(),
         warnings: Vec::new(),
         processes,
@@ -50,6 +51,8 @@ fn process(stacks: Vec<StackSnapshot<Frame>>) -> ProcessSnapshot<Frame> {
         exited: false,
         outstanding: Outstanding { bytes: 50_541_363, allocations: 91_204 },
         standard_error: StandardError::default(),
+        scaled: None,
+        overhead: None,
         growth_bytes: 3_250_586,
         peak_bytes: 51_000_000,
         totals: Totals {
@@ -69,6 +72,7 @@ fn stack(id: u64, bytes: u64, frames: Vec<Frame>) -> StackSnapshot<Frame> {
         id: StackId(id),
         outstanding: Outstanding { bytes, allocations: 1984 },
         standard_error: StandardError::default(),
+        scaled: None,
         growth_bytes: 3_145_728,
         total_allocations: 12_000,
         oldest: Duration::from_secs(252),
@@ -131,6 +135,46 @@ fn sampled_report() -> Report {
     let stack = StackSnapshot { standard_error, ..stack(1, 32_505_856, vec![frame("main", "a.c", 12)]) };
     let process = ProcessSnapshot { standard_error, ..process(vec![stack]) };
     Report { sample_bytes: Some(512 << 10), ..report(vec![process]) }
+}
+
+/// Windows of the time were observed, and the process has cost something.
+fn windowed_report() -> Report {
+    let figures = |bytes, allocations, error| ScaledFigures {
+        outstanding: Outstanding { bytes, allocations },
+        standard_error: Some(error),
+    };
+    let error = StandardError { bytes: 12_345.6, allocations: 78.9 };
+    let stack_scaled = Some(figures(90_000_000, 5500, error));
+    let scaled = ScaledProcess {
+        windows: 31,
+        observed: Duration::from_millis(101_500),
+        elapsed: Duration::from_millis(312_500),
+        figures: figures(151_000_000, 270_000, error),
+        totals: Totals {
+            allocations: 9_600_000,
+            allocated_bytes: 3_900_000_000,
+            frees: 9_330_000,
+            freed_bytes: 3_749_000_000,
+        },
+        totals_standard_error: None,
+    };
+    let overhead =
+        Overhead { cost: Duration::from_millis(4321), processor_time: Duration::from_secs(100), calls: 4_000_000 };
+    let stack = StackSnapshot { scaled: stack_scaled, ..stack(7, 32_505_856, vec![frame("main", "a.c", 12)]) };
+    let process = ProcessSnapshot { scaled: Some(scaled), overhead: Some(overhead), ..process(vec![stack]) };
+    Report { max_overhead: OverheadLimit::of_share(0.05), ..report(vec![process]) }
+}
+
+#[test]
+fn text_of_windows() -> Outcome {
+    assert_snapshot!(plain(&windowed_report())?);
+    Ok(())
+}
+
+#[test]
+fn json_of_windows() -> Outcome {
+    assert_snapshot!(json(&windowed_report())?);
+    Ok(())
 }
 
 fn report_with_allocations() -> Report {

@@ -7,10 +7,11 @@ use anstyle::{AnsiColor, Style as Paint};
 use super::{
     Style,
     escape::{visible, visible_path},
-    figures::{bytes, change_of_bytes, count, duration, estimated_bytes, estimated_count, exact_bytes},
+    figures::{bytes, change_of_bytes, count, duration, estimated_bytes, estimated_count, exact_bytes, percent},
 };
 use crate::model::{
-    Frame, LiveAllocation, Losses, Outstanding, ProcessSnapshot, Report, Source, StackSnapshot, StandardError, Totals,
+    Frame, LiveAllocation, Losses, Outstanding, ProcessSnapshot, Report, ScaledFigures, Source, StackSnapshot,
+    StandardError, Totals,
 };
 
 /// Longest function name, in characters, that the column of source locations makes room for.
@@ -66,6 +67,7 @@ impl Text<'_> {
             self.header(process)?;
             self.totals(process)?;
             self.sampling()?;
+            self.scaled(process)?;
             self.stacks(process)?;
             writeln!(self.output)?;
         }
@@ -86,13 +88,42 @@ impl Text<'_> {
         let exited = if process.exited { ", exited" } else { "" };
         writeln!(
             self.output,
-            "{time} {name}{}{name:#} ({}{exited})  outstanding {}  ({} in {})  {losses}",
+            "{time} {name}{}{name:#} ({}{exited})  outstanding {}  ({} in {})  {}  {losses}",
             visible(&process.command),
             process.pid,
             self.held(process.outstanding, process.standard_error),
             change_of_bytes(process.growth_bytes),
             duration(self.report.since_previous),
+            self.overhead(process),
         )
+    }
+
+    /// What observing it has cost, of the processor time that the process has used meanwhile.
+    fn overhead(&self, process: &ProcessSnapshot<Frame>) -> String {
+        let share = process.overhead.and_then(|overhead| overhead.share());
+        let cost = share.map_or_else(|| "unknown".to_owned(), |share| format!("~{}", percent(share)));
+        let limit = self.report.max_overhead.map(|limit| format!(" (limit {})", percent(limit.share())));
+        format!("cost {cost} of its CPU time{}", limit.unwrap_or_default())
+    }
+
+    /// What was observed in windows only, scaled to the whole time.
+    fn scaled(&mut self, process: &ProcessSnapshot<Frame>) -> io::Result<()> {
+        let Some(scaled) = &process.scaled else { return Ok(()) };
+        let faint = self.palette.faint;
+        let Totals { allocations, allocated_bytes, .. } = scaled.totals;
+        let allocated = Outstanding { bytes: allocated_bytes, allocations };
+        writeln!(
+            self.output,
+            "  {faint}observed: allocations within {} at random, {} of {}, and every free of these: figures are exact for \
+             them, ~ is scaled to all of the time{faint:#}",
+            count(scaled.windows as u64, "window"),
+            duration(scaled.observed),
+            duration(scaled.elapsed),
+        )?;
+        let figures = held_in_all(&scaled.figures);
+        let allocated =
+            held_in_all(&ScaledFigures { outstanding: allocated, standard_error: scaled.totals_standard_error });
+        writeln!(self.output, "  {faint}scaled: outstanding {figures}; allocated {allocated}{faint:#}")
     }
 
     /// Bytes and allocations; with their standard errors if they are estimates.
@@ -164,8 +195,9 @@ impl Text<'_> {
     fn stack(&mut self, place: usize, stack: &StackSnapshot<Frame>) -> io::Result<()> {
         writeln!(
             self.output,
-            "  #{place}  {}, oldest {}{}",
+            "  #{place}  {}{}, oldest {}{}",
             self.held(stack.outstanding, stack.standard_error),
+            stack.scaled.as_ref().map(|scaled| format!(", scaled {}", held_in_all(scaled))).unwrap_or_default(),
             duration(stack.oldest),
             self.tendency(stack.growth_bytes),
         )?;
@@ -207,6 +239,19 @@ impl Text<'_> {
             writeln!(self.output, "        at {address:#014x}  {size:>13}  age {age}")?;
         }
         Ok(())
+    }
+}
+
+/// An estimate of what is held, with its standard error as far as that is known.
+fn held_in_all(scaled: &ScaledFigures) -> String {
+    let Outstanding { bytes: size, allocations } = scaled.outstanding;
+    match scaled.standard_error {
+        Some(error) => format!(
+            "{} in {}",
+            estimated_bytes(size, error.bytes),
+            estimated_count(allocations, error.allocations, "allocation")
+        ),
+        None => format!("~{} in ~{}, ± unknown", bytes(size), count(allocations, "allocation")),
     }
 }
 

@@ -5,6 +5,7 @@ mod copies;
 pub mod doctor;
 mod jit;
 mod launch;
+mod meter;
 mod observed;
 mod options;
 mod output;
@@ -167,10 +168,15 @@ impl<'a> Session<'a> {
         let deadline = self.options.duration.map(|duration| start + duration);
         let mut interval = self.options.interval.map(|period| ticks(start, period));
         while !self.recorder.is_over() {
+            let wakes = self.recorder.wakes_in();
             let must_report = tokio::select! {
                 ready = self.recorder.ready() => {
                     ready.context("epoll")?;
                     false
+                }
+                () = tokio::time::sleep(wakes) => {
+                    self.recorder.govern()?;
+                    continue;
                 }
                 () = tick(interval.as_mut()) => true,
                 () = sleep(deadline) => return Ok(Ending::Unreported),

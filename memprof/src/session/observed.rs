@@ -11,7 +11,7 @@ use anyhow::Context as _;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use tokio::io::unix::AsyncFd;
 
-use super::jit::JitNames;
+use super::{jit::JitNames, meter::Meter};
 use crate::{
     kernel::{CodeChanges, TargetId},
     model::{ImageId, ObjectId},
@@ -48,6 +48,8 @@ pub(super) struct Observed {
     /// Whether it has any probes.
     pub(super) is_probed: bool,
     pub(super) life: Life,
+    /// What observing it costs; nothing before it is attached.
+    pub(super) meter: Option<Meter>,
     exit: AsyncFd<OwnedFd>,
 }
 
@@ -90,6 +92,7 @@ impl Observed {
             has_replaced_program: false,
             is_probed: false,
             life: Life::Running,
+            meter: None,
             exit,
         }
     }

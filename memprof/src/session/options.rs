@@ -2,7 +2,7 @@
 
 use std::{ffi::OsString, path::PathBuf, time::Duration};
 
-use crate::model::{Sampling, Selection};
+use crate::model::{OverheadLimit, Sampling, Selection};
 pub use crate::{
     kernel::{Sizes, Unwind},
     plan::{Functions, parse_function},
@@ -39,6 +39,8 @@ pub struct Options {
     pub unwind: Unwind,
     /// Which allocations are taken.
     pub sampling: Sampling,
+    /// The most that a process may be made to bear.
+    pub max_overhead: Option<OverheadLimit>,
     /// Sizes of the kernel's tables.
     pub sizes: Sizes,
     /// Whether the BPF programs log.

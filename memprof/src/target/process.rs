@@ -1,6 +1,6 @@
 //! What is asked of a process before it is profiled.
 
-use std::{fs, io};
+use std::{fs, io, time::Duration};
 
 use procfs::process::{Stat, StatFlags};
 
@@ -44,6 +44,17 @@ impl Process {
 pub fn command_name(pid: u32) -> io::Result<String> {
     let name = fs::read(format!("/proc/{pid}/comm"))?;
     Ok(String::from_utf8_lossy(name.strip_suffix(b"\n").unwrap_or(&name)).into_owned())
+}
+
+/// Processor time that all threads of a process have used, those that have ended included. Nothing if it is gone.
+pub fn processor_time(pid: u32) -> Option<Duration> {
+    let (mut clock, mut time) = (0, libc::timespec { tv_sec: 0, tv_nsec: 0 });
+    // SAFETY: the functions write to what they are given, and nowhere else.
+    let has_failed = unsafe {
+        libc::clock_getcpuclockid(i32::try_from(pid).ok()?, &raw mut clock) != 0
+            || libc::clock_gettime(clock, &raw mut time) != 0
+    };
+    (!has_failed).then(|| Duration::new(time.tv_sec.unsigned_abs(), time.tv_nsec as u32))
 }
 
 /// The threads of a process that are alive, the first one (whose number is the pid) first if it is among them. None if

@@ -2,6 +2,7 @@
 
 mod frees;
 mod mapped_code;
+mod overhead;
 mod probing;
 mod profile;
 mod samples;
@@ -17,7 +18,7 @@ use std::{
 
 use rustix::time::{ClockId, clock_gettime};
 
-use self::frees::Frees;
+use self::{frees::Frees, overhead::Moments};
 use super::{
     code::CodeTables,
     observed::{Life, Observed},
@@ -27,7 +28,8 @@ use super::{
 use crate::{
     heap::Heap,
     kernel::{Kernel, TargetId},
-    model::{AttachPlan, Event, ImageId, Losses, ObjectId, RawStack, Sampling, Timestamp, Warning},
+    model::{AttachPlan, Event, ImageId, Losses, ObjectId, OverheadLimit, RawStack, Sampling, Timestamp, Warning},
+    overhead::Prices,
     plan::Functions,
     target::{self, ObjectTable},
 };
@@ -39,7 +41,12 @@ const EVENTS_AT_ONCE: usize = 1 << 15;
 /// Everything that is known so far.
 pub(super) struct Recorder {
     kernel: Kernel,
+    /// What the kernel side goes by. Windows need that blocks stay in the nursery, which all do that are sampled.
     sampling: Sampling,
+    sample_bytes: Option<u64>,
+    limit: Option<OverheadLimit>,
+    prices: Prices,
+    moments: Moments,
     objects: ObjectTable,
     functions: Functions,
     plans: HashMap<ObjectId, AttachPlan>,
@@ -60,13 +67,21 @@ pub(super) struct Recorder {
 impl Recorder {
     /// Loads the programs. Needs a tokio runtime.
     pub(super) fn new(options: &Options) -> anyhow::Result<Self> {
-        let sampling = options.sampling;
-        let kernel = Kernel::load(options.sizes, options.unwind, sampling, options.log_programs)?;
+        let has_windows = options.max_overhead.is_some();
+        let sampling = match options.sampling.bytes() {
+            None if has_windows => Sampling::by_bytes(1),
+            _ => options.sampling,
+        };
+        let kernel = Kernel::load(options.sizes, options.unwind, sampling, has_windows, options.log_programs)?;
         log::debug!("{}", kernel.load_cost());
         log::debug!("kernel memory: {}", bytesize::ByteSize(kernel.memory_bytes()));
         Ok(Self {
             kernel,
             sampling,
+            sample_bytes: options.sampling.bytes(),
+            limit: options.max_overhead,
+            prices: Prices::default(),
+            moments: Moments::default(),
             objects: ObjectTable::new(),
             functions: options.functions.clone(),
             plans: HashMap::new(),
@@ -183,11 +198,11 @@ impl Recorder {
 
     fn take_occurrence(&mut self, event: Event) -> anyhow::Result<()> {
         match event {
-            Event::Exec { target, previous, image, by_other_thread, .. } => {
+            Event::Exec { target, previous, image, by_other_thread, time } => {
                 let Some(index) = self.index_of(target) else { return Ok(()) };
                 self.forget(previous)?;
                 let process = &mut self.processes[index];
-                process.image = image;
+                Self::begin_image(process, image, time);
                 if !process.is_about_to_start {
                     process.has_replaced_program = true;
                     process.expected.clear();
@@ -241,7 +256,15 @@ impl Recorder {
     /// Marks those that had ended before this drain began: it has brought all that they did.
     fn settle_ended(&mut self) {
         let mut over = Vec::new();
-        for process in self.processes.iter_mut().filter(|process| process.life == Life::Ended) {
+        for index in 0..self.processes.len() {
+            if self.processes[index].life != Life::Ended {
+                continue;
+            }
+            self.end_moment();
+            if let Err(error) = self.read_meter(index) {
+                log::debug!("process {}: {error:#}", self.processes[index].pid);
+            }
+            let process = &mut self.processes[index];
             process.life = Life::Settled;
             process.jit.finish(now());
             self.kernel.untrack(process.target, process.pid);

@@ -40,6 +40,7 @@ impl Recorder {
             bail!("{}", self.no_allocator_in(index));
         }
         self.warn_of_missing_functions(index);
+        self.begin_metering(index)?;
         log::info!("attached to process {pid} ({}): {functions} functions", self.processes[index].command);
         Ok(())
     }
@@ -65,7 +66,7 @@ impl Recorder {
             log::warn!("{}", self.no_allocator_in(index));
         }
         self.warn_of_missing_functions(index);
-        Ok(())
+        self.begin_metering(index)
     }
 
     pub(super) fn probe_what_is_new(&mut self) -> anyhow::Result<()> {

@@ -9,15 +9,19 @@ use super::{Recorder, now};
 use crate::{
     heap::Heap,
     model::{
-        Losses, Outstanding, ProcessSnapshot, Profile, ProfileFrame, RawFrame, Selection, Snapshot, StackId, Timestamp,
-        Totals, Truncation, Warning,
+        Losses, Outstanding, ProcessSnapshot, Profile, ProfileFrame, RawFrame, ScaledProcess, Selection, Snapshot,
+        StackId, StackSnapshot, Timestamp, Totals, Truncation, Warning,
     },
-    session::observed::{Life, Observed},
+    session::{
+        meter::Meter,
+        observed::{Life, Observed},
+    },
 };
 
 impl Recorder {
     /// What is outstanding now, and starts a new interval for growth. Call [`Self::drain`] before.
     pub(in crate::session) fn profile(&mut self, selection: &Selection) -> anyhow::Result<Profile> {
+        self.read_meters()?;
         self.unwind_copies(Duration::ZERO);
         let now = now();
         self.processes.iter_mut().for_each(|process| process.jit.read(now));
@@ -34,7 +38,8 @@ impl Recorder {
             time: jiff::Timestamp::now(),
             elapsed: now.since(self.started),
             since_previous: now.since(self.reported),
-            sample_bytes: self.sampling.bytes(),
+            sample_bytes: self.sample_bytes,
+            max_overhead: self.limit,
             losses,
             warnings: self.warnings(&losses),
             processes,
@@ -65,14 +70,18 @@ impl Recorder {
             stack => own_totals(stack),
         };
         let name = |stack| self.stacks.name(stack);
-        let selected = heap.select(selection, now, name, total_allocations, |stack| self.frames(process, stack));
+        let mut selected = heap.select(selection, now, name, total_allocations, |stack| self.frames(process, stack));
+        let scaled =
+            process.meter.as_ref().and_then(|meter| scale(meter, heap, selection, now, name, &mut selected.shown));
         let holding: HashSet<_> = heap.outstanding_by_stack().map(|(stack, _)| name(stack)).collect();
         let snapshot = ProcessSnapshot {
             pid: process.pid,
             command: process.command.clone(),
-            exited: process.life == Life::Settled,
+            exited: process.life == Life::Settled && !process.meter.as_ref().is_some_and(|meter| meter.has_given_up),
             outstanding: heap.outstanding(),
             standard_error: heap.standard_error(),
+            scaled,
+            overhead: process.meter.as_ref().and_then(Meter::overhead),
             growth_bytes: heap.growth_bytes(),
             peak_bytes: heap.peak_bytes(),
             totals,
@@ -103,7 +112,7 @@ impl Recorder {
         for warning in self.objects.take_warnings() {
             self.warn(warning);
         }
-        let mut warnings: Vec<_> = Warning::of_losses(losses, self.sampling.bytes().is_some()).collect();
+        let mut warnings: Vec<_> = Warning::of_losses(losses, self.sample_bytes.is_some()).collect();
         warnings.extend(self.warnings.iter().cloned());
         warnings.extend((self.mappings_lost > 0).then_some(Warning::MappingsLost(self.mappings_lost)));
         warnings.extend(self.processes.iter().filter_map(|process| self.without_allocator(process)));
@@ -115,6 +124,29 @@ impl Recorder {
         let is_bare = !process.is_about_to_start && !process.space.objects().into_iter().any(has_sites);
         is_bare.then(|| Warning::NoAllocator { pid: process.pid, command: process.command.clone() })
     }
+}
+
+/// Scales what is outstanding in all, and of each stack shown, to the whole time. Nothing if all of it was observed.
+fn scale<F>(
+    meter: &Meter,
+    heap: &Heap,
+    selection: &Selection,
+    now: Timestamp,
+    name: impl Fn(StackId) -> StackId,
+    stacks: &mut [StackSnapshot<F>],
+) -> Option<ScaledProcess> {
+    let all = Selection::default();
+    let blocks = heap.observed(&all, now).map(|(_, bytes, allocations, time)| (bytes, allocations, time));
+    let figures = meter.scale(blocks, heap.standard_error())?;
+    let mut by_stack: HashMap<StackId, Vec<_>> = HashMap::new();
+    for (stack, bytes, allocations, time) in heap.observed(selection, now) {
+        by_stack.entry(name(stack)).or_default().push((bytes, allocations, time));
+    }
+    for stack in stacks {
+        let blocks = by_stack.remove(&stack.id).unwrap_or_default();
+        stack.scaled = meter.scale(blocks.into_iter(), stack.standard_error);
+    }
+    Some(meter.scaled(figures))
 }
 
 /// While sampling, most frees are of blocks that nobody knows. But all allocations are counted, and what is not outstanding was

@@ -48,6 +48,8 @@ struct OfTool {
     kernel_bytes: Option<u64>,
     /// In all runs together.
     lost: Option<u64>,
+    /// What the tool itself takes `of_unprofiled` for, in processor time; the median.
+    estimated_slowdown: Option<f64>,
     /// Of the last run.
     leak: Option<Verdict>,
     runs: Vec<Run>,
@@ -121,6 +123,9 @@ impl OfTool {
             peak_bytes: median(runs.iter().map(|run| run.peak_bytes as f64)),
             kernel_bytes: last.and_then(|run| run.kernel_bytes),
             lost: runs.iter().map(|run| run.lost).sum(),
+            estimated_slowdown: last
+                .and_then(|run| run.estimated_slowdown)
+                .map(|_| median(runs.iter().filter_map(|run| run.estimated_slowdown))),
             leak: last.and_then(|run| run.leak),
             runs,
         }

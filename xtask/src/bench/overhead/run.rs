@@ -31,6 +31,8 @@ pub(super) struct Run {
     pub(super) peak_bytes: u64,
     pub(super) kernel_bytes: Option<u64>,
     pub(super) lost: Option<u64>,
+    /// See [`Answer::slowdown`].
+    pub(super) estimated_slowdown: Option<f64>,
     pub(super) leak: Option<Verdict>,
 }
 
@@ -65,6 +67,7 @@ impl Run {
             peak_bytes: usage.peak_bytes,
             kernel_bytes: tool.kernel_bytes(&messages),
             lost,
+            estimated_slowdown: answer.as_ref().and_then(|answer| answer.slowdown),
             leak: answer.and_then(|answer| Some(Verdict::on(&answer, leak?))),
         })
     }
@@ -146,11 +149,11 @@ mod tests {
     fn the_leak_is_what_comes_nearest() {
         let leak = Leak { bytes: 700, blocks: 7, frames: 13 };
         let of = |bytes, blocks, frames| Found { bytes, blocks, frames };
-        let answer = Answer { stacks: vec![of(1, Some(1), 20), of(700, Some(7), 13)], lost: None };
+        let answer = Answer { stacks: vec![of(1, Some(1), 20), of(700, Some(7), 13)], lost: None, slowdown: None };
         let right = Verdict { bytes_are_right: true, blocks_are_right: Some(true), frames: 13, frames_there_are: 13 };
         assert_eq!(Verdict::on(&answer, leak), right);
         assert!(right.has_whole_stack());
-        let answer = Answer { stacks: vec![of(600, None, 1)], lost: None };
+        let answer = Answer { stacks: vec![of(600, None, 1)], lost: None, slowdown: None };
         let wrong = Verdict { bytes_are_right: false, blocks_are_right: None, frames: 1, frames_there_are: 13 };
         assert_eq!(Verdict::on(&answer, leak), wrong);
         assert!(!wrong.has_whole_stack());

@@ -112,7 +112,9 @@ fn parse(report: Value) -> Answer {
             frames: stack["frames"].as_array()?.len(),
         })
     };
-    Answer { stacks: stacks.iter().filter_map(found).collect(), lost }
+    let percent = report["processes"][0]["overhead"]["percent"].as_f64();
+    let slowdown = percent.map(|percent| 1.0 / (1.0 - percent / 100.0));
+    Answer { stacks: stacks.iter().filter_map(found).collect(), lost, slowdown }
 }
 
 #[cfg(test)]
@@ -124,9 +126,10 @@ mod tests {
     #[test]
     fn a_report_is_an_answer() {
         let stack = json!({"outstanding_bytes": 70, "outstanding_allocations": 7, "frames": [{}, {}, {}]});
-        let report = json!({"lost": {"allocations": 1, "frees": 2, "stacks": 0}, "processes": [{"stacks": [stack]}]});
+        let lost = json!({"allocations": 1, "frees": 2, "stacks": 0});
+        let report = json!({"lost": lost, "processes": [{"stacks": [stack], "overhead": {"percent": 75.0}}]});
         let found = Found { bytes: 70, blocks: Some(7), frames: 3 };
-        assert_eq!(parse(report), Answer { stacks: vec![found], lost: Some(3) });
+        assert_eq!(parse(report), Answer { stacks: vec![found], lost: Some(3), slowdown: Some(4.0) });
     }
 
     #[test]

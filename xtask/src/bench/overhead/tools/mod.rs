@@ -29,11 +29,13 @@ pub(super) struct Task<'a> {
 }
 
 /// What a tool found at the end.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Default, PartialEq)]
 pub(super) struct Answer {
     pub(super) stacks: Vec<Found>,
     /// Events that it knows to have lost.
     pub(super) lost: Option<u64>,
+    /// How many times as much processor time the program took for it, as the tool itself estimates.
+    pub(super) slowdown: Option<f64>,
 }
 
 /// Blocks that were never freed, of one stack.

@@ -1,0 +1,58 @@
+//! How long the programs run, by the kernel's own count (`BPF_ENABLE_STATS`, Linux 5.8).
+
+use std::os::fd::OwnedFd;
+
+use aya::{
+    Ebpf,
+    sys::{Stats, enable_stats},
+};
+
+use crate::model::{RunTime, RunTimes};
+
+/// A time for which the kernel counts.
+#[derive(Debug)]
+pub(super) struct Timing {
+    before: RunTimes,
+    // The kernel counts as long as it is open.
+    _counting: OwnedFd,
+}
+
+impl Timing {
+    /// Begins to count. Nothing if the kernel does not.
+    pub(super) fn begin(bpf: &Ebpf) -> Option<Self> {
+        let counting = enable_stats(Stats::RunTime).inspect_err(|error| log::debug!("run-time statistics: {error}"));
+        Some(Self { _counting: counting.ok()?, before: run_times(bpf) })
+    }
+
+    /// What has been counted.
+    pub(super) fn end(self, bpf: &Ebpf) -> RunTimes {
+        let after = run_times(bpf);
+        let since = |of: fn(&RunTimes) -> RunTime| {
+            let (after, before) = (of(&after), of(&self.before));
+            RunTime { runs: after.runs - before.runs, nanoseconds: after.nanoseconds - before.nanoseconds }
+        };
+        RunTimes {
+            enter: since(|times| times.enter),
+            leave: since(|times| times.leave),
+            free: since(|times| times.free),
+        }
+    }
+}
+
+/// From the beginning.
+fn run_times(bpf: &Ebpf) -> RunTimes {
+    let mut times = RunTimes::default();
+    for (name, program) in bpf.programs() {
+        let time = match name {
+            "free" => &mut times.free,
+            _ if name.starts_with("enter_") => &mut times.enter,
+            _ if name.starts_with("return_") => &mut times.leave,
+            _ => continue,
+        };
+        if let Ok(info) = program.info() {
+            time.runs += info.run_count() as f64;
+            time.nanoseconds += info.run_time().as_nanos() as f64;
+        }
+    }
+    times
+}
