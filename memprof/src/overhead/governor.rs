@@ -141,33 +141,33 @@ impl Governor {
 
     /// Begins a cycle now. Returns its seconds, and those of its window.
     pub fn begin_cycle(&mut self) -> (f64, f64) {
-        let share = self.share();
-        let (length, window) = if share >= WHOLE {
-            (WHOLE_CYCLE, WHOLE_CYCLE)
-        } else {
-            let length = (SHORTEST / share.max(1e-9)).clamp(CYCLE, LONGEST_CYCLE);
-            (length, (share * length).max(SHORTEST))
-        };
+        let (length, window) = self.plan();
         self.cycle = Cycle { start: self.now, length, window, begin: self.next_place * length };
         self.next_place = self.random.fraction();
         (length, window)
     }
 
-    /// The share of the time that can be observed.
-    fn share(&self) -> f64 {
+    /// Seconds of the next cycle and of its window, which may be at the very beginning: so it costs what has been saved by now.
+    fn plan(&self) -> (f64, f64) {
         let account = &self.account;
         if account.cost.windowed <= 0.0 || account.own_in_windows <= 0.0 {
-            return 1.0;
+            return (WHOLE_CYCLE, WHOLE_CYCLE);
         }
         // What probes cost that are in before a window, and that are not out yet after it, is due to the window.
         let of_windows = account.cost.windowed / account.own_in_windows;
-        let permanent = self.permanent_ratio();
-        // What is left of the account, or lacks, is used up in as much time as it remembers.
-        let remembered = HALF_LIFE / std::f64::consts::LN_2;
-        let own_of_that_time = account.own * (remembered / self.now.max(1e-3)).max(1.0);
-        let left = |own: f64, cost: f64| (AIM * self.limit * own - cost) / own_of_that_time.max(1.0);
-        let left = left(account.own, account.cost.total()).min(left(account.all_own, account.all_cost));
-        ((AIM * self.limit - permanent + left) / of_windows).clamp(0.0, 1.0)
+        let room = AIM * self.limit - self.permanent_ratio();
+        if room >= WHOLE * of_windows {
+            return (WHOLE_CYCLE, WHOLE_CYCLE);
+        }
+        let saved = |own: f64, cost: f64| AIM * self.limit * own - cost;
+        let saved = saved(account.own, account.cost.total()).min(saved(account.all_own, account.all_cost));
+        let remembered = (HALF_LIFE / std::f64::consts::LN_2).min(self.now).max(1e-3);
+        let own_of_a_second = (account.own / remembered).max(1.0);
+        let affordable = saved / (own_of_a_second * of_windows);
+        // Until the shortest window is saved for, if it cannot be afforded yet.
+        let length = (SHORTEST - affordable) * of_windows / room.max(1e-9);
+        let length = length.clamp(CYCLE, LONGEST_CYCLE);
+        (length, affordable.clamp(SHORTEST, WHOLE * length))
     }
 
     /// What is to be at `now`.
