@@ -126,10 +126,10 @@ impl Directory {
 /// Addresses below this one have a key; those of programs hardly ever lie above it (5-level paging, and only on request).
 pub const ADDRESS_END: u64 = 1 << 48;
 
-/// The key of a live block of a target.
+/// The key of a live block of a target. Not less than [`FIRST_KEY`], whatever the address.
 #[inline(always)]
 pub const fn block_key(target: u32, address: u64) -> u64 {
-    (target as u64) << 48 | address
+    (target as u64 + 1) << 48 | address
 }
 
 /// The address of a live block, by its key.
@@ -163,6 +163,16 @@ mod tests {
         assert_eq!(directory.tables.map(Table::slots), [256, 16, 16, 8, 8]);
         assert_eq!(directory.tables.map(|table| table.first_line), [0, 32, 34, 36, 37]);
         assert_eq!(directory.lines(), 38);
+    }
+
+    #[test]
+    fn every_key_is_one() {
+        let blocks = [(0, 0), (0, 1), (crate::MAX_TARGETS - 1, ADDRESS_END - 1)];
+        let keys = blocks.map(|(target, address)| block_key(target, address));
+        assert!(keys.iter().all(|key| (FIRST_KEY..=LAST_KEY).contains(key)));
+        assert_eq!(keys.map(address_of_block), [0, 1, ADDRESS_END - 1]);
+        let others = [0, 1, 2, 3, u64::MAX].map(stack_key).into_iter().chain([0, u32::MAX].map(image_key));
+        others.for_each(|key| assert!((FIRST_KEY..=LAST_KEY).contains(&key), "{key:x}"));
     }
 
     #[test]

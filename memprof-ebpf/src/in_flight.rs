@@ -68,6 +68,9 @@ pub fn enter(ctx: &ProbeContext, entered: Entered) {
     }
     let cookie = arch::cookie(ctx);
     let Some(image) = image_of(cookie) else { return };
+    if windows::is_stale(cookie) {
+        return;
+    }
     let Some(thread) = current_thread() else {
         debug!(ctx, "no room to follow another thread");
         return totals::count(image, offset_of!(ImageTotals, in_flight_full));
@@ -202,7 +205,7 @@ fn retire_abandoned(thread: &mut InFlight, stack_pointer: u64, cookie: Cookie) {
         // Where the frame is the same one, the open call can only have jumped here.
         let may_return = call.stack_pointer > stack_pointer
             || call.stack_pointer == stack_pointer && call.cookie != cookie.0 && has_return_address(call);
-        if may_return && !windows::is_stale(call) {
+        if may_return && !windows::is_stale(Cookie(call.cookie)) {
             return;
         }
         abandon(thread);
@@ -227,7 +230,7 @@ fn make_room(thread: &mut InFlight) {
 
 #[inline(always)]
 fn count_missed(call: &Call, calls: u64) {
-    if !windows::is_stale(call) {
+    if !windows::is_stale(Cookie(call.cookie)) {
         totals::count_many(call.image, offset_of!(ImageTotals, missed_returns), calls);
     }
 }

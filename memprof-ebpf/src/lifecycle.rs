@@ -47,7 +47,7 @@ fn begin_image(ctx: &RawTracePointContext, target: u32, by_other_thread: bool) {
     let number = unsafe { atomic_xadd::<_, _, { AtomicOrdering::AcqRel }>(execs, 1u32) };
     let image = IMAGE_FROM_EXEC | number;
     clear_space(target, number);
-    // Without room for its totals the image is still recorded; userspace says that they are missing.
+    // Without room for its totals the image is still recorded.
     totals::begin(image);
     // SAFETY: only the one thread that a process has in `execve` writes this.
     let previous_image = unsafe { core::ptr::replace(current, image) };

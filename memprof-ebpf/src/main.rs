@@ -106,7 +106,9 @@ pub fn return_resized(ctx: RetProbeContext) -> u32 {
 /// new pointer is the return value.
 #[uprobe]
 pub fn exit_pointer(ctx: ProbeContext) -> u32 {
-    calls::count(arch::cookie(&ctx), |calls| &mut calls.allocations);
+    let cookie = arch::cookie(&ctx);
+    let resizes = SITES.get(cookie.site()).is_some_and(|site| site.resizes != 0);
+    calls::count(cookie, |calls| if resizes { &mut calls.resizes } else { &mut calls.allocations });
     if let Some(call) = in_flight::leave_by_exit(&ctx) {
         resized_or_allocated(&ctx, call);
     }

@@ -24,13 +24,14 @@ pub fn is_observed(call: &Call) -> bool {
     if !has_windows() {
         return true;
     }
-    BINDINGS.get(Cookie(call.cookie).target()).is_some_and(|binding| binding.is_closed == 0) && !is_stale(call)
+    BINDINGS.get(Cookie(call.cookie).target()).is_some_and(|binding| binding.is_closed == 0)
+        && !is_stale(Cookie(call.cookie))
 }
 
-/// Whether an open call is left over from a window whose probes are gone, so that its return is not to be seen.
+/// Whether a probe is of a window that is over. Its fellows are gone or going: it means nothing, and the return of a call that it
+/// has opened is not to be seen.
 #[inline(always)]
-pub fn is_stale(call: &Call) -> bool {
-    let cookie = Cookie(call.cookie);
+pub fn is_stale(cookie: Cookie) -> bool {
     has_windows()
         && cookie.window() != 0
         && BINDINGS.get(cookie.target()).is_none_or(|binding| binding.window != cookie.window())

@@ -132,6 +132,11 @@ impl Heap {
         holding.map(|stack| (stack.id, stack.sum.outstanding()))
     }
 
+    /// The stacks of which it keeps something, be it that they hold nothing any more.
+    pub fn stacks(&self) -> impl Iterator<Item = StackId> {
+        self.stacks.ids()
+    }
+
     /// Change of the outstanding bytes since [`Heap::mark_reported`], or since the start.
     pub fn growth_bytes(&self) -> i64 {
         self.all.growth_bytes()

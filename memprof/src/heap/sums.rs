@@ -83,6 +83,11 @@ impl StackSums {
         });
     }
 
+    /// All stacks that have a sum.
+    pub(super) fn ids(&self) -> impl Iterator<Item = StackId> {
+        self.indices.keys().copied()
+    }
+
     /// The sum of the stack with this index.
     pub(super) fn sum_mut(&mut self, index: u32) -> &mut Sum {
         &mut self.sums[index as usize].sum

@@ -82,7 +82,7 @@ struct Attached {
     windowed: Vec<((u32, bool), UProbeLink)>,
 }
 
-/// A target's current window, or last one.
+/// A target's current window, or the next one.
 #[derive(Clone, Copy, Debug)]
 struct Window {
     /// From 1; 0 where there are no windows.
@@ -152,22 +152,25 @@ impl Probes {
         plans: &[&AttachPlan],
         object: impl Fn(ObjectId) -> Option<&'a Object>,
     ) -> Result<(), KernelError> {
-        let mut window = self.window(target);
+        let window = self.window(target);
         let (Some(attached), false) = (self.targets.get(&target), window.has_probes) else { return Ok(()) };
         let (thread, sites) = (attached.thread, attached.sites.clone());
-        window = Window { number: window.number.checked_add(1).unwrap_or(1), has_probes: true, ..window };
-        self.windows.insert(target, window);
-        self.bind(target, thread)?;
+        self.windows.insert(target, Window { has_probes: true, ..window });
         let is_attached = |site: &&ProbeSite| sites.contains(&(site.object, site.offset_in_file));
         let sites: Vec<_> = plans.iter().flat_map(|plan| &plan.sites).filter(is_attached).collect();
         let probes = in_order(&sites).into_iter().filter(Probe::is_windowed);
         self.attach_probes(bpf, target, thread, probes, object)
     }
 
-    /// Ends a window: detaches its probes, which takes a second or two and is not waited for. The target is to be closed.
+    /// Ends a window: detaches its probes, which takes a second or two and is not waited for. The target is to be closed. From here on
+    /// its probes, and the calls that they have opened, mean nothing.
     pub(super) fn end_window(&mut self, target: TargetId) {
-        let window = Window { has_probes: false, ..self.window(target) };
-        self.windows.insert(target, window);
+        let window = self.window(target);
+        let number = window.number.checked_add(1).unwrap_or(1);
+        self.windows.insert(target, Window { number, has_probes: false, ..window });
+        let thread = self.targets.get(&target).map_or(0, |attached| attached.thread);
+        // The index is in range, as it was when they were attached.
+        let _ = self.bind(target, thread);
         let Some(attached) = self.targets.get_mut(&target) else { return };
         let mut links = std::mem::take(&mut attached.windowed);
         // What was attached first is called most: each breakpoint is gone as soon as it is its turn.
@@ -213,7 +216,11 @@ impl Probes {
         for probe in probes {
             let number = self.number(probe.site)?;
             let object = object(probe.site.object).ok_or(KernelError::TooMany("objects forgotten"))?;
-            let is_stepped = self.traps.is_stepped(bpf, &probe.site.choice);
+            let is_stepped = match probe.program {
+                // On a `ret`.
+                EXIT => self.traps.steps(bpf),
+                _ => self.traps.is_stepped(bpf, &probe.site.choice),
+            };
             let cookie = Cookie::new(target.0, generation, number).stepped(is_stepped);
             let is_windowed = self.has_windows && probe.is_windowed();
             let cookie = if is_windowed { cookie.in_window(window) } else { cookie };
@@ -228,8 +235,8 @@ impl Probes {
         Ok(())
     }
 
-    /// Detaches all probes of a target. They mean nothing any more at once; they go elsewhere and later: each takes a grace period of the kernel's, about 0.1 s, and the kernel
-    /// does one after the other (`event_mutex` in kernel/trace/trace_event_perf.c).
+    /// Detaches all probes of a target. They mean nothing any more at once; they go elsewhere and later: each takes a grace period
+    /// of the kernel's, about 0.1 s, and the kernel does one after the other (`event_mutex` in kernel/trace/trace_event_perf.c).
     pub(super) fn detach(&mut self, target: TargetId) {
         let Some(attached) = self.targets.remove(&target) else { return };
         let generation = self.generations.entry(target).or_default();
@@ -311,11 +318,14 @@ fn in_order<'a>(sites: &[&'a ProbeSite]) -> Vec<Probe<'a>> {
                 probes.push(probe(order, "enter_described", site.offset_in_file));
                 for &offset in exits {
                     // Functions that share their last instructions share the probe.
-                    let is_there = |probe: &Probe<'_>| {
+                    let is_there = |probe: &&mut Probe<'_>| {
                         (probe.program, probe.offset_in_file, probe.site.object) == (EXIT, offset, site.object)
                     };
-                    if !probes.iter().any(is_there) {
-                        probes.push(probe(Order::Return, EXIT, offset));
+                    match probes.iter_mut().find(is_there) {
+                        // It stays as long as the one that stays longer.
+                        Some(there) if there.is_windowed() => there.site = site,
+                        Some(_) => {}
+                        None => probes.push(probe(Order::Return, EXIT, offset)),
                     }
                 }
             }

@@ -99,7 +99,9 @@ impl<V: Copy> BucketTable<V> {
     pub(super) fn remove_where(&mut self, is_over: impl Fn(&V) -> bool) {
         self.keys.for_each(|key, slot, index| {
             if is_over(&self.values.read(index)) && claim(slot, key) {
-                slot.store(FREE, Ordering::Release);
+                // It may have been another's by then.
+                let is_still = is_over(&self.values.read(index));
+                slot.store(if is_still { FREE } else { key }, Ordering::Release);
             }
         });
     }

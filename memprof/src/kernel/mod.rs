@@ -268,11 +268,11 @@ impl Kernel {
         self.nursery.remove_where(|entry| entry.image == image.0);
     }
 
-    /// Takes records out of both rings, `most` of them or all: first `execve`s and exits, then frees and stacks in their order. Says
-    /// whether nothing was left.
+    /// Takes records out of both rings: first frees and stacks in their order, `most` of them or all, then `execve`s and exits; so
+    /// that of an image that was told of blocks, the beginning is told by then. Says whether nothing was left.
     pub fn drain_events(&mut self, most: usize, mut apply: impl FnMut(Event)) -> bool {
         let mut taken = 0;
-        for ring in [&mut self.control, &mut self.events] {
+        for (ring, most) in [(&mut self.events, most), (&mut self.control, usize::MAX)] {
             while taken < most {
                 let Some(record) = ring.get_mut().next() else { break };
                 taken += 1;

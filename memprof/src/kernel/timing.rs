@@ -44,9 +44,9 @@ fn run_times(bpf: &Ebpf) -> RunTimes {
     let mut times = RunTimes::default();
     for (name, program) in bpf.programs() {
         let time = match name {
-            "free" => &mut times.free,
+            _ if name.starts_with("free") => &mut times.free,
             _ if name.starts_with("enter_") => &mut times.enter,
-            _ if name.starts_with("return_") => &mut times.leave,
+            _ if name.starts_with("return_") || name.starts_with("exit_") => &mut times.leave,
             _ => continue,
         };
         if let Ok(info) = program.info() {

@@ -65,6 +65,12 @@ impl Traps {
         is_stepped
     }
 
+    /// What an instruction is that the kernel single-steps: that.
+    pub(super) fn steps(&mut self, bpf: &mut Ebpf) -> bool {
+        self.test(bpf);
+        true
+    }
+
     /// Of emulated and of single-stepped instructions.
     pub(super) fn costs(&self) -> TrapCosts {
         [self.push.flatten(), self.test.flatten()]

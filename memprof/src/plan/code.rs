@@ -30,6 +30,14 @@ pub(super) struct Code<'a> {
     slots: HashMap<u64, Slot>,
 }
 
+/// By which instructions a function returns.
+pub(super) struct Exits {
+    /// The addresses of its own, and of those of what it jumps to at its end, in ascending order.
+    pub(super) addresses: Vec<u64>,
+    /// Whether it has no way out that could not be followed, such as a jump into another object.
+    pub(super) are_all: bool,
+}
+
 /// What is jumped to, or called.
 #[derive(Clone, Copy, Debug)]
 enum Place<'a> {
@@ -55,32 +63,37 @@ impl<'a> Code<'a> {
         Ok(Self { file, segments, starts: elf::function_starts(file)?, slots })
     }
 
-    /// The addresses of the instructions by which a function returns, or one that it jumps to at its end, in ascending order.
-    /// Ways that cannot be followed are left out.
+    /// By which instructions a function returns.
     ///
     /// # Errors
     /// Why none is known.
-    pub(super) fn exits(&self, entry: u64) -> Result<Vec<u64>, &'static str> {
+    pub(super) fn exits(&self, entry: u64) -> Result<Exits, &'static str> {
         if self.starts.is_empty() {
             return Err("its object does not say where functions begin");
         }
-        let (mut exits, mut seen, mut ahead) = (Vec::new(), HashSet::new(), vec![entry]);
+        let (mut exits, mut seen, mut ahead) =
+            (Exits { addresses: Vec::new(), are_all: true }, HashSet::new(), vec![entry]);
         while let Some(address) = ahead.pop() {
             let mut here = Some(address);
             while let Some(address) = here.filter(|address| seen.insert(*address)) {
                 if seen.len() > MOST_INSTRUCTIONS {
                     return Err("its code is too large to be followed");
                 }
-                let Some((step, next)) = self.step(address) else { break };
+                let Some((step, next)) = self.step(address) else {
+                    exits.are_all = false;
+                    break;
+                };
                 if step == Step::Return {
-                    exits.push(address);
+                    exits.addresses.push(address);
                 }
-                ahead.extend(self.target(step));
+                let target = self.target(step);
+                exits.are_all &= target.is_some() || !is_jump(step);
+                ahead.extend(target);
                 here = next;
             }
         }
-        exits.sort_unstable();
-        if exits.is_empty() { Err("it does not return by an instruction of its object") } else { Ok(exits) }
+        exits.addresses.sort_unstable();
+        if exits.addresses.is_empty() { Err("it does not return by an instruction of its object") } else { Ok(exits) }
     }
 
     /// Whether a function returns only after it has called, or jumps to, one that is known.
@@ -195,6 +208,11 @@ impl<'a> Code<'a> {
             None => Place::Unknown,
         }
     }
+}
+
+/// Whether it goes on elsewhere for certain.
+fn is_jump(step: Step) -> bool {
+    matches!(step, Step::Jump(_) | Step::JumpThrough(_) | Step::Unknown)
 }
 
 fn is_call(step: Step) -> bool {

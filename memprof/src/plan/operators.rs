@@ -36,7 +36,9 @@ pub(super) fn settle(file: &File, segments: &[Segment], entries: &mut Vec<Entry>
             return true;
         }
         match code.exits(entry.address) {
-            Ok(exits) => entry.site.exits = Some(exits.into_iter().filter_map(offset).collect()),
+            // What it does on a way out that is not known would not be seen.
+            Ok(exits) if !must_not && !exits.are_all => {}
+            Ok(exits) => entry.site.exits = Some(exits.addresses.into_iter().filter_map(offset).collect()),
             Err(reason) if must_not => left_out.push(format!("{}: {reason}", entry.site.function.name)),
             Err(_) => {}
         }

@@ -41,7 +41,7 @@ fn ask(flags: &[&str], names: &[&str]) -> Vec<(bool, bool, usize)> {
     let code = Code::of(&file, &segments).unwrap();
     let entry = |name: &&str| functions.iter().find(|function| function.name == **name).unwrap().address;
     let answer = |entry| {
-        let exits = code.exits(entry).map_or(0, |exits| exits.len());
+        let exits = code.exits(entry).map_or(0, |exits| exits.addresses.len());
         (code.always_calls(entry, &Malloc), code.is_stub_of(entry, &Malloc), exits)
     };
     names.iter().map(entry).map(answer).collect()

@@ -103,8 +103,8 @@ impl Recorder {
         }
         let Some(wanted) = meter.wanted(now()) else { return Ok(()) };
         match wanted.probes {
-            Probes::Attached => self.begin_window(index)?,
-            Probes::Either | Probes::Detached => {}
+            Probes::Attached if !self.begin_window(index) => return Ok(()),
+            Probes::Attached | Probes::Either | Probes::Detached => {}
         }
         self.set_open(index, wanted.is_open)?;
         if wanted.probes == Probes::Detached {
@@ -113,7 +113,8 @@ impl Recorder {
         Ok(())
     }
 
-    fn begin_window(&mut self, index: usize) -> anyhow::Result<()> {
+    /// Says whether it could be begun. If not, it will be tried again.
+    fn begin_window(&mut self, index: usize) -> bool {
         let process = &self.processes[index];
         let mut planned: Vec<ObjectId> = process.planned.iter().copied().collect();
         planned.sort_unstable_by_key(|object| object.0);
@@ -121,14 +122,12 @@ impl Recorder {
         let open = |id| self.objects.get(id).map(|object| &**object);
         let begun = self.kernel.begin_window(process.target, &plans, open);
         self.prices.set_traps(self.kernel.trap_costs());
-        match begun {
-            // If the process has lost the thread that its probes are bound to, it will be probed again.
-            Err(error) => {
-                log::debug!("process {}: {error}", self.processes[index].pid);
-                Ok(())
-            }
-            Ok(()) => Ok(()),
+        if let Err(error) = &begun {
+            // It may have lost the thread that its probes are bound to: then it will be probed again.
+            log::debug!("process {}: {error}", process.pid);
+            self.kernel.end_window(process.target);
         }
+        begun.is_ok()
     }
 
     /// Opens or closes the window, and reads the meter just then.

@@ -117,6 +117,7 @@ impl Recorder {
                 log::debug!("process {}: {plan}", process.pid);
                 let open = |id| self.objects.get(id).map(|object| &**object);
                 self.kernel.attach(process.target, thread, plan, open)?;
+                self.prices.set_traps(self.kernel.trap_costs());
                 process.is_probed = true;
                 sites += plan.sites.len();
             }

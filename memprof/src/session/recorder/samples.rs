@@ -14,6 +14,9 @@ impl Recorder {
         let living = heaps.iter_mut().filter(|(image, _)| !settled.contains(image));
         living.for_each(|(_, heap)| heap.begin_again());
         kernel.read_nursery(|image, allocation| {
+            if settled.contains(&image) {
+                return;
+            }
             heaps.entry(image).or_insert_with(|| Heap::sampled(*sampling)).allocate(allocation);
         });
     }

@@ -20,12 +20,12 @@ impl Recorder {
         Ok(Some(totals))
     }
 
-    /// Keeps these counts, and only those stacks that hold something or were told in this drain.
+    /// Keeps these counts, and only those stacks that hold something, have growth to tell of, or were told in this drain.
     pub(super) fn forget_idle_stacks(&mut self, totals: Vec<(StackId, u64)>) {
         let (all, known) = (totals.len(), self.stacks.len());
         totals.into_iter().for_each(|(stack, allocations)| self.stacks.count(stack, allocations));
         self.heaps.values_mut().for_each(Heap::forget_idle_stacks);
-        let held = self.heaps.values().flat_map(Heap::outstanding_by_stack).map(|(stack, _)| stack);
+        let held = self.heaps.values().flat_map(Heap::stacks);
         self.stacks.forget_idle(&held.collect::<HashSet<_>>());
         log::debug!("{all} stacks taken out of the kernel; of {known} that are known, {} are kept", self.stacks.len());
     }
