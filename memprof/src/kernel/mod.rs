@@ -17,7 +17,7 @@ mod tables;
 mod timing;
 mod trap;
 
-use std::{io, path::PathBuf};
+use std::{io, ops::ControlFlow, path::PathBuf};
 
 use aya::{
     Ebpf,
@@ -269,20 +269,22 @@ impl Kernel {
     }
 
     /// Takes records out of both rings: first frees and stacks in their order, `most` of them or all, then `execve`s and exits; so
-    /// that of an image that was told of blocks, the beginning is told by then. Says whether nothing was left.
-    pub fn drain_events(&mut self, most: usize, mut apply: impl FnMut(Event)) -> bool {
-        let mut taken = 0;
+    /// that of an image that was told of blocks, the beginning is told by then. `apply` says whether to go on with the former. Says
+    /// whether nothing was left.
+    pub fn drain_events(&mut self, most: usize, mut apply: impl FnMut(Event) -> ControlFlow<()>) -> bool {
+        let (mut taken, mut stops, mut is_all) = (0, false, true);
         for (ring, most) in [(&mut self.events, most), (&mut self.control, usize::MAX)] {
-            while taken < most {
+            while taken < most && !stops {
                 let Some(record) = ring.get_mut().next() else { break };
                 taken += 1;
                 match decode::record(&record) {
-                    Some(event) => apply(event),
+                    Some(event) => stops = apply(event).is_break(),
                     None => log::error!("a record of {} bytes is not understood", record.len()),
                 }
             }
+            is_all &= !std::mem::take(&mut stops) && taken < most;
         }
-        taken < most
+        is_all
     }
 
     /// No more records than that can wait in the rings.

@@ -12,6 +12,7 @@ use std::{
     collections::{BTreeSet, HashMap},
     future::poll_fn,
     io,
+    ops::ControlFlow,
     task::Poll,
     time::Duration,
 };
@@ -38,6 +39,14 @@ use crate::{
 /// one of millions of blocks.
 const EVENTS_AT_ONCE: usize = 1 << 15;
 
+/// How much was read of the rings.
+enum Taken {
+    All,
+    Portion,
+    /// The last was a copy of a stack that was taken after the unwinder was told last.
+    UntilCopy,
+}
+
 /// Everything that is known so far.
 pub(super) struct Recorder {
     kernel: Kernel,
@@ -62,6 +71,8 @@ pub(super) struct Recorder {
     warnings: Vec<Warning>,
     started: Timestamp,
     reported: Timestamp,
+    /// When the unwinder was told last what code there is.
+    told: Timestamp,
 }
 
 impl Recorder {
@@ -95,6 +106,7 @@ impl Recorder {
             warnings: Vec::new(),
             started: now(),
             reported: now(),
+            told: now(),
         })
     }
 
@@ -131,19 +143,13 @@ impl Recorder {
     /// before the ring is read, in which its free may already stand.
     pub(super) fn drain(&mut self) -> anyhow::Result<()> {
         let stack_totals = self.take_stack_totals()?;
-        let occurrences = self.take_blocks_and_events();
-        for event in occurrences {
-            self.take_occurrence(event)?;
-        }
-        self.forget_other_images();
+        // Then the rings may hold what came meanwhile, which is for the next drain.
+        let mut portions = self.kernel.most_events() / EVENTS_AT_ONCE + 1;
+        while !self.take_until_copies(&mut portions)? {}
         self.heaps.values_mut().for_each(Heap::settle);
         if let Some(totals) = stack_totals {
             self.forget_idle_stacks(totals);
         }
-        self.take_mappings()?;
-        // Before what is new wants room; and again when no copy needs them any more.
-        self.drop_rows_of_unmapped_code();
-        self.tell_unwinder_what_is_new();
         self.unwind_copies(mapped_code::PATIENCE);
         self.look_for_unknown_code();
         self.update_jit_names();
@@ -158,17 +164,36 @@ impl Recorder {
         TargetId(self.processes.len() as u32)
     }
 
-    /// Empties the nursery, then the rings of what waited in them. Where that is much, the nursery is emptied again and again, lest it
-    /// be full by the time that the rings are read; at last they may hold what came meanwhile, which is for the next drain.
-    fn take_blocks_and_events(&mut self) -> Vec<Event> {
+    /// Takes in blocks and events, and tells the unwinder what is new. Where a stack was copied, the unwinder waits for that: then the
+    /// rest is left in the rings, lest they fill with copies. Says whether nothing is left.
+    fn take_until_copies(&mut self, portions: &mut usize) -> anyhow::Result<bool> {
         let mut occurrences = Vec::new();
-        for _ in 0..=self.kernel.most_events() / EVENTS_AT_ONCE {
+        let is_all = self.take_blocks_and_events(portions, &mut occurrences);
+        for event in occurrences {
+            self.take_occurrence(event)?;
+        }
+        self.forget_other_images();
+        self.told = now();
+        self.take_mappings()?;
+        // Before what is new wants room; and again when no copy needs them any more.
+        self.drop_rows_of_unmapped_code();
+        self.tell_unwinder_what_is_new();
+        Ok(is_all)
+    }
+
+    /// Empties the nursery, then the rings of what waited in them. Where that is much, the nursery is emptied again and again, lest it
+    /// be full by the time that the rings are read.
+    fn take_blocks_and_events(&mut self, portions: &mut usize, occurrences: &mut Vec<Event>) -> bool {
+        while *portions > 0 {
+            *portions -= 1;
             self.take_nursery();
-            if self.take_events(&mut occurrences) {
-                break;
+            match self.take_events(occurrences) {
+                Taken::All => return true,
+                Taken::UntilCopy => return false,
+                Taken::Portion => {}
             }
         }
-        occurrences
+        true
     }
 
     fn take_nursery(&mut self) {
@@ -180,20 +205,32 @@ impl Recorder {
         self.kernel.drain_nursery(|image, allocation| heaps.entry(image).or_default().allocate(allocation));
     }
 
-    /// Applies frees and stacks, and leaves the rest, which is rare, to the caller. Says whether there were no more.
-    fn take_events(&mut self, occurrences: &mut Vec<Event>) -> bool {
-        let Self { kernel, objects, processes, heaps, stacks, .. } = self;
+    /// Applies frees and stacks, and leaves the rest, which is rare, to the caller.
+    fn take_events(&mut self, occurrences: &mut Vec<Event>) -> Taken {
+        let Self { kernel, objects, processes, heaps, stacks, told, .. } = self;
         let mut frees = Frees::new(heaps);
-        kernel.drain_events(EVENTS_AT_ONCE, |event| match event {
-            Event::Free { image, address, time } => frees.push(image, address, time),
-            Event::Allocation { image, allocation } => frees.allocate(image, allocation),
-            Event::Stack(stack) => {
-                note_jit(processes, objects, &stack);
-                stacks.insert(stack, |object| fingerprint_of(objects, object));
+        let mut taken = Taken::Portion;
+        let is_all = kernel.drain_events(EVENTS_AT_ONCE, |event| {
+            match event {
+                Event::Free { image, address, time } => frees.push(image, address, time),
+                Event::Allocation { image, allocation } => frees.allocate(image, allocation),
+                Event::Stack(stack) => {
+                    note_jit(processes, objects, &stack);
+                    stacks.insert(stack, |object| fingerprint_of(objects, object));
+                }
+                Event::StackCopy(copy) => {
+                    let is_news = copy.time > *told;
+                    stacks.keep(copy);
+                    if is_news {
+                        taken = Taken::UntilCopy;
+                        return ControlFlow::Break(());
+                    }
+                }
+                other => occurrences.push(other),
             }
-            Event::StackCopy(copy) => stacks.keep(copy),
-            other => occurrences.push(other),
-        })
+            ControlFlow::Continue(())
+        });
+        if is_all { Taken::All } else { taken }
     }
 
     fn take_occurrence(&mut self, event: Event) -> anyhow::Result<()> {
