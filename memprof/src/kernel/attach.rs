@@ -22,7 +22,6 @@ fn programs_for(function: &AllocatorFunction) -> (&'static str, Option<&'static 
     match (function.size, function.pointer, function.release) {
         (S::None, _, R::Always(0)) => ("free", None),
         (S::None, ..) => ("free_described", None),
-        _ if function.throws => ("enter_described", Some("return_described")),
         (S::Argument(0), P::Returned, R::None) => ("enter_size0", Some("return_pointer")),
         (S::Argument(1), P::Returned, R::None) => ("enter_size1", Some("return_pointer")),
         (S::Product(0), P::Returned, R::None) => ("enter_product0", Some("return_pointer")),
