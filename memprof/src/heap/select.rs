@@ -54,8 +54,8 @@ impl Heap {
     /// The stacks that hold blocks which the selection admits at the time `now`, sorted and cut as it says. Of stacks
     /// of equal rank the one with more bytes comes first, then the one with the lower id.
     ///
-    /// Stacks with the same `name` are one. `total_allocations` tells how many allocations a stack has made, freed since or not; `frames` tells its frames,
-    /// and why some may be missing; it is asked only for the stacks that are shown.
+    /// Stacks with the same `name` are one. `total_allocations` tells how many allocations a stack has made, freed since or not;
+    /// `frames` tells its frames, and why some may be missing; it is asked only for the stacks that are shown.
     pub fn select<F>(
         &self,
         selection: &Selection,

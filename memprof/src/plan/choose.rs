@@ -7,8 +7,9 @@
 //! 1. *The programs see what they would see at the entry.* They read the arguments, the stack pointer, the return address
 //!    that it points to, and the instruction pointer. What is skipped writes neither memory nor the stack pointer nor a
 //!    register of an argument that they read: those up to the last that the function's row in the table names
-//!    ([`AllocatorFunction::arguments`](crate::model::AllocatorFunction::arguments)). What the function does with the others, as with all that it computes there, is its own
-//!    affair: a probe changes no register, and the function goes on with what it has. The kernel's uretprobe swaps the word at the stack pointer
+//!    ([`AllocatorFunction::arguments`](crate::model::AllocatorFunction::arguments)). What the function does with the others, as
+//!    with all that it computes there, is its own affair: a probe changes no register, and the function goes on with what it
+//!    has. The kernel's uretprobe swaps the word at the stack pointer
 //!    (`arch_uretprobe_hijack_return_addr`), which is still the return address. The instruction pointer means only the
 //!    object (`in_flight.rs` of the programs), and its distance to the object's ends is told for the probed instruction.
 //!    Nothing unwinds there: stacks are taken at the return, from the registers of the caller.
