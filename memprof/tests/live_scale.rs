@@ -152,6 +152,9 @@ int main(void) {
         memprof.ready();
         target.tell("resize");
         assert_eq!(target.hear(), "inside");
+        // What a drain tells is kept by that drain: the stack has to be from an earlier one.
+        memprof.signal("USR1");
+        memprof.next_report();
         target.tell("make stacks");
         assert_eq!(target.hear(), "made");
         memprof.signal("USR1");
