@@ -3,11 +3,11 @@
 use std::{ffi::OsString, io, path::PathBuf, process::ExitCode, time::Duration};
 
 use bytesize::ByteSize;
-use clap::{ArgAction, Args, Parser, Subcommand, error::ErrorKind};
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum, error::ErrorKind};
 
 use crate::{
     model::{AllocatorFunction, OverheadLimit, Sampling, Selection, Sort},
-    session::{self, Format, Functions, Options, Sizes, Unwind, Whom, doctor, parse_function},
+    session::{self, Following, Format, Functions, Options, Reach, Sizes, Unwind, Whom, doctor, parse_function},
 };
 
 const EXAMPLES: &str = "\
@@ -43,6 +43,15 @@ enum Command {
         #[command(flatten)]
         functions: OwnFunctions,
     },
+}
+
+/// From when on a forked process is observed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum FollowChildren {
+    /// From when memprof has put probes into it: within milliseconds
+    WhenSeen,
+    /// From its first instruction: there are probes in every process that uses the same allocator, at a cost to them
+    Exact,
 }
 
 /// Functions that memprof does not know.
@@ -97,6 +106,10 @@ struct Record {
     /// Write reports to a file instead of standard output
     #[arg(short, long, value_name = "FILE", help_heading = "Report")]
     output: Option<PathBuf>,
+
+    /// Observe the processes that the target forks too, and theirs [without a value: when-seen]
+    #[arg(long, value_name = "FROM", num_args = 0..=1, require_equals = true, default_missing_value = "when-seen")]
+    follow_children: Option<FollowChildren>,
 
     /// How to find the callers on a stack
     #[arg(long, value_enum, default_value_t, value_name = "HOW")]
@@ -193,6 +206,11 @@ impl Record {
             unwind: self.unwind,
             sampling: self.sample.map_or(Sampling::default(), |rate| Sampling::by_bytes(rate.as_u64())),
             max_overhead: self.max_overhead,
+            reach: match self.follow_children {
+                Some(FollowChildren::Exact) => Reach::Everyone,
+                Some(FollowChildren::WhenSeen) | None => Reach::Targets,
+            },
+            following: if self.follow_children.is_some() { Following::Children } else { Following::Nobody },
             sizes: self.tables.sizes(),
             log_programs,
         };
@@ -213,6 +231,9 @@ impl Record {
             && least > greatest
         {
             refuse(ErrorKind::ValueValidation, "--min-size is larger than --max-size");
+        }
+        if self.max_overhead.is_some() && self.follow_children == Some(FollowChildren::Exact) {
+            refuse(ErrorKind::ArgumentConflict, "--max-overhead cannot be kept with --follow-children=exact");
         }
         if self.count.is_some() && self.interval.is_none() && !self.command.is_empty() {
             refuse(ErrorKind::MissingRequiredArgument, "--count needs --interval when a command is launched");

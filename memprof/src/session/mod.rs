@@ -24,7 +24,7 @@ use std::{
 use anyhow::{Context as _, anyhow};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, sleep_until};
 
-pub use self::options::{Format, Functions, Options, Sizes, Unwind, Whom, parse_function};
+pub use self::options::{Following, Format, Functions, Options, Reach, Sizes, Unwind, Whom, parse_function};
 use self::{
     launch::{Held, Launched},
     output::{Output, Reader},

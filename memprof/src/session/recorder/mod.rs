@@ -1,5 +1,6 @@
 //! From probes to profiles: keeps what the kernel side tells of every observed process.
 
+mod following;
 mod frees;
 mod mapped_code;
 mod overhead;
@@ -7,6 +8,7 @@ mod probing;
 mod profile;
 mod samples;
 mod stack_turns;
+mod targets;
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -19,7 +21,12 @@ use std::{
 
 use rustix::time::{ClockId, clock_gettime};
 
-use self::{frees::Frees, overhead::Moments};
+use self::{
+    following::{Forked, Orphans},
+    frees::Frees,
+    overhead::Moments,
+    targets::Targets,
+};
 use super::{
     code::CodeTables,
     observed::{Life, Observed},
@@ -28,8 +35,11 @@ use super::{
 };
 use crate::{
     heap::Heap,
-    kernel::{Kernel, TargetId},
-    model::{AttachPlan, Event, ImageId, Losses, ObjectId, OverheadLimit, RawStack, Sampling, Timestamp, Warning},
+    kernel::{Following, Kernel, Reach, Settings, TargetId},
+    model::{
+        AttachPlan, EndedProcesses, Event, ImageId, Losses, ObjectId, OverheadLimit, RawStack, Sampling, Timestamp,
+        Warning,
+    },
     overhead::Prices,
     plan::Functions,
     target::{self, ObjectTable},
@@ -60,6 +70,14 @@ pub(super) struct Recorder {
     functions: Functions,
     plans: HashMap<ObjectId, AttachPlan>,
     processes: Vec<Observed>,
+    targets: Targets,
+    following: Following,
+    reach: Reach,
+    orphans: Orphans,
+    /// What was observed of processes that have ended, and are not in `processes` any more.
+    ended: EndedProcesses,
+    /// How many processes were followed too late to see their first moments.
+    seen_late: u64,
     heaps: HashMap<ImageId, Heap>,
     stacks: Stacks,
     /// Of images that are over.
@@ -83,10 +101,19 @@ impl Recorder {
             None if has_windows => Sampling::by_bytes(1),
             _ => options.sampling,
         };
-        let kernel = Kernel::load(options.sizes, options.unwind, sampling, has_windows, options.log_programs)?;
+        let settings = Settings {
+            sizes: options.sizes,
+            unwind: options.unwind,
+            sampling,
+            has_windows,
+            reach: options.reach,
+            following: options.following,
+            log: options.log_programs,
+        };
+        let kernel = Kernel::load(&settings)?;
         log::debug!("{}", kernel.load_cost());
         log::debug!("kernel memory: {}", bytesize::ByteSize(kernel.memory_bytes()));
-        Ok(Self {
+        let mut recorder = Self {
             kernel,
             sampling,
             sample_bytes: options.sampling.bytes(),
@@ -97,6 +124,12 @@ impl Recorder {
             functions: options.functions.clone(),
             plans: HashMap::new(),
             processes: Vec::new(),
+            targets: Targets::default(),
+            following: options.following,
+            reach: options.reach,
+            orphans: Orphans::default(),
+            ended: EndedProcesses::default(),
+            seen_late: 0,
             heaps: HashMap::new(),
             stacks: Stacks::new(sampling),
             past_losses: Losses::default(),
@@ -107,7 +140,9 @@ impl Recorder {
             started: now(),
             reported: now(),
             told: now(),
-        })
+        };
+        recorder.offer_targets()?;
+        Ok(recorder)
     }
 
     /// The objects seen so far.
@@ -156,12 +191,10 @@ impl Recorder {
         self.settle_ended();
         self.drop_rows_of_unmapped_code();
         self.probe_what_is_new()?;
+        self.drop_ended()?;
+        self.offer_targets()?;
         self.kernel.flush_log();
         Ok(())
-    }
-
-    fn next_target(&self) -> TargetId {
-        TargetId(self.processes.len() as u32)
     }
 
     /// Takes in blocks and events, and tells the unwinder what is new. Where a stack was copied, the unwinder waits for that: then the
@@ -252,7 +285,7 @@ impl Recorder {
                 if let Ok(command) = target::command_name(process.pid) {
                     process.command = command;
                 }
-                if by_other_thread {
+                if by_other_thread && self.reach == Reach::Targets {
                     self.probe_again(index, "one of its threads called execve");
                 }
             }
@@ -261,6 +294,9 @@ impl Recorder {
                     let is_main = thread == self.processes[index].pid;
                     self.probe_again(index, if is_main { "its main thread ended" } else { "one of its threads ended" });
                 }
+            }
+            Event::Fork { target, pid, parent, image, time } => {
+                self.follow(&Forked { target, pid, parent, image, time })?
             }
             Event::Filling | Event::Allocation { .. } | Event::Free { .. } | Event::Stack(_) | Event::StackCopy(_) => {}
         }
