@@ -33,9 +33,11 @@ pub struct KernelOffsets {
     pub task_pid: u32,
     /// `task_struct.tgid`
     pub task_tgid: u32,
+    /// `task_struct.mm`
+    pub task_mm: u32,
 }
 
 /// `VM_EXEC` in `vm_flags` (include/linux/mm.h).
 pub const VM_EXEC: u64 = 4;
 
-const _: () = assert!(size_of::<KernelOffsets>() == 56);
+const _: () = assert!(size_of::<KernelOffsets>() == 60);

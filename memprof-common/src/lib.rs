@@ -180,6 +180,8 @@ pub struct Tracked {
     pub target: u32,
     /// 1 once the main thread is gone, though others may live on.
     pub leader_exited: u32,
+    /// 1 if the process runs in the memory of the one that forked it (`vfork`), whose target it shares until it executes a program.
+    pub is_guest: u32,
 }
 
 /// Value of `NURSERY`, by [`buckets::block_key`]: what is known of a live block.
@@ -430,7 +432,7 @@ pub struct ExecRecord {
     pub reserved: u32,
 }
 
-/// A process was forked that is to be followed. It has been given a target, one of `SPARES`, and an image.
+/// A process was forked that is to be followed, or one that was not followed before executed a program. It has been given a target, one of `SPARES`, and an image.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ForkRecord {
@@ -440,7 +442,7 @@ pub struct ForkRecord {
     pub target: u32,
     /// Its pid.
     pub pid: u32,
-    /// The pid of the process that forked it.
+    /// The pid of the process that forked it; zero if it has executed a program.
     pub parent: u32,
     /// Zero.
     pub reserved: u32,
@@ -477,7 +479,7 @@ const _: () = {
     assert!(size_of::<Binding>() == 16);
     assert!(size_of::<Calls>() == 48);
     assert!(size_of::<Site>() == 24);
-    assert!(size_of::<Tracked>() == 8);
+    assert!(size_of::<Tracked>() == 12);
     assert!(size_of::<NurseryEntry>() == 32);
     assert!(size_of::<StackTotals>() == 8);
     assert!(size_of::<StackTurn>() == 24);

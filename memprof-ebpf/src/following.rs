@@ -1,5 +1,6 @@
 //! Processes that are forked while others are observed. A child is known from its first instruction on: it gets a target and an image
-//! here, before it runs, and where probes are in every process it is observed at once.
+//! here, before it runs, and where probes are in every process it is observed at once. A child of `vfork` gets them when it executes a
+//! program.
 
 use aya_ebpf::{
     helpers::{bpf_get_current_pid_tgid, bpf_ktime_get_ns},
@@ -9,7 +10,7 @@ use aya_log_ebpf::warn;
 use memprof_common::{Cookie, ForkRecord, Header, Tracked, follows, kind};
 
 use crate::{
-    kernel_structs::{half_word, offsets},
+    kernel_structs::{half_word, offsets, word},
     lifecycle,
     maps::{BINDINGS, SPARES, TRACKED, UNFOLLOWED},
     records, totals,
@@ -33,31 +34,71 @@ pub fn fork(ctx: &RawTracePointContext) {
     if !follows_children_of(parent) {
         return;
     }
-    let (child, offsets) = (ctx.arg::<u64>(1), offsets());
-    let (pid, process) = (half_word(child, offsets.task_pid), half_word(child, offsets.task_tgid));
-    if pid == process && !begin(ctx, pid, parent) {
-        UNFOLLOWED.get_ptr_mut(0).into_iter().for_each(|unfollowed| totals::add(unfollowed, 1));
+    let (parent_task, task, offsets) = (ctx.arg::<u64>(0), ctx.arg::<u64>(1), offsets());
+    let (thread, pid) = (half_word(task, offsets.task_pid), half_word(task, offsets.task_tgid));
+    if thread != pid {
+        return;
+    }
+    if word(task, offsets.task_mm) == word(parent_task, offsets.task_mm) {
+        begin_guest(pid, parent);
+    } else {
+        begin(ctx, pid, parent);
+    }
+}
+
+/// What a process allocates in another's memory is that one's, and what it frees too.
+#[inline(always)]
+fn begin_guest(pid: u32, parent: u32) {
+    // SAFETY: a map value, valid while the program runs; its target does not change.
+    let host = TRACKED.get_ptr(parent).map(|tracked| unsafe { (*tracked).target });
+    if let Some(target) = host {
+        let _ = TRACKED.insert(pid, Tracked { target, leader_exited: 0, is_guest: 1 }, 0);
+    }
+}
+
+/// `execve` of a process that is not tracked, or as a guest.
+#[inline(always)]
+pub fn exec(ctx: &RawTracePointContext, pid: u32, is_guest: bool) {
+    if is_guest || follows() == follows::EVERYONE && pid != own_pid() {
+        begin(ctx, pid, 0);
     }
 }
 
 #[inline(always)]
 fn follows_children_of(parent: u32) -> bool {
-    // SAFETY: plain reads of constants that the loader may have replaced.
-    let (follows, own) =
-        unsafe { (core::ptr::read_volatile(&raw const FOLLOWS), core::ptr::read_volatile(&raw const OWN_PID)) };
-    match follows {
+    match follows() {
         follows::NOBODY => false,
         follows::CHILDREN => TRACKED.get_ptr(parent).is_some(),
-        _ => parent != own && parent != KERNEL_THREADS,
+        _ => parent != own_pid() && parent != KERNEL_THREADS,
     }
 }
 
-/// Makes a process a target. Says whether it can be followed.
 #[inline(always)]
-fn begin(ctx: &RawTracePointContext, pid: u32, parent: u32) -> bool {
+fn follows() -> u32 {
+    // SAFETY: a plain read of a constant that the loader may have replaced.
+    unsafe { core::ptr::read_volatile(&raw const FOLLOWS) }
+}
+
+#[inline(always)]
+fn own_pid() -> u32 {
+    // SAFETY: a plain read of a constant that the loader may have replaced.
+    unsafe { core::ptr::read_volatile(&raw const OWN_PID) }
+}
+
+/// Makes a process a target, or counts that it cannot be followed.
+#[inline(always)]
+fn begin(ctx: &RawTracePointContext, pid: u32, parent: u32) {
+    if !try_to_begin(ctx, pid, parent) {
+        let _ = TRACKED.remove(pid);
+        UNFOLLOWED.get_ptr_mut(0).into_iter().for_each(|unfollowed| totals::add(unfollowed, 1));
+    }
+}
+
+#[inline(always)]
+fn try_to_begin(ctx: &RawTracePointContext, pid: u32, parent: u32) -> bool {
     let Ok(Some(target)) = SPARES.pop() else { return false };
     let Some((_, image)) = lifecycle::begin_image(target) else { return false };
-    if TRACKED.insert(pid, Tracked { target, leader_exited: 0 }, 0).is_err() {
+    if TRACKED.insert(pid, Tracked { target, leader_exited: 0, is_guest: 0 }, 0).is_err() {
         warn!(ctx, "no room to follow process {}", pid);
     }
     // SAFETY: the helper has no preconditions.

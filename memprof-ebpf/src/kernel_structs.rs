@@ -20,6 +20,7 @@ static KERNEL_OFFSETS: KernelOffsets = KernelOffsets {
     has_tasks: 0,
     task_pid: 0,
     task_tgid: 0,
+    task_mm: 0,
 };
 
 /// Where fields are.

@@ -12,7 +12,7 @@ use memprof_common::{
 };
 
 use crate::{
-    in_flight, mapping_changes,
+    following, in_flight, mapping_changes,
     maps::{BINDINGS, EXECS, SPACES, TARGETS, TRACKED},
     records, totals,
 };
@@ -22,7 +22,11 @@ use crate::{
 pub fn exec(ctx: &RawTracePointContext) {
     let thread = bpf_get_current_pid_tgid();
     let pid = (thread >> 32) as u32;
-    let Some(tracked) = tracked(pid) else { return };
+    let Some(tracked) = tracked(pid) else { return following::exec(ctx, pid, false) };
+    if tracked.is_guest != 0 {
+        in_flight::forget(thread);
+        return following::exec(ctx, pid, true);
+    }
     let caller = ctx.arg::<i32>(1) as u32;
     let by_other_thread = caller != pid;
     if tracked.leader_exited != 0 && !by_other_thread {
@@ -86,6 +90,12 @@ pub fn thread_exit(ctx: &RawTracePointContext) {
     in_flight::forget(thread);
     let (pid, thread) = ((thread >> 32) as u32, thread as u32);
     let Some(tracked) = tracked(pid) else { return };
+    if tracked.is_guest != 0 {
+        if pid == thread {
+            let _ = TRACKED.remove(pid);
+        }
+        return;
+    }
     if pid == thread {
         tracked.leader_exited = 1;
     }

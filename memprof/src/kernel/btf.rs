@@ -44,7 +44,11 @@ fn offsets_in(btf: &Btf<'_>) -> KernelOffsets {
         ("vm_area_struct", "vm_flags", &mut offsets.area_flags),
     ];
     offsets.has_stores = u32::from(btf.find_all(of_stores));
-    let of_tasks = [("task_struct", "pid", &mut offsets.task_pid), ("task_struct", "tgid", &mut offsets.task_tgid)];
+    let of_tasks = [
+        ("task_struct", "pid", &mut offsets.task_pid),
+        ("task_struct", "tgid", &mut offsets.task_tgid),
+        ("task_struct", "mm", &mut offsets.task_mm),
+    ];
     offsets.has_tasks = u32::from(btf.find_all(of_tasks));
     offsets
 }

@@ -134,7 +134,7 @@ impl Kernel {
         let totals = self.images.claim_free(image_key(image)).ok_or(KernelError::TooMany("processes"))?;
         self.images.publish(totals, image_key(image));
         self.targets.set(target.0, image, 0)?;
-        self.tracked.insert(pid, Tracked { target: target.0, leader_exited: 0 }, 0)?;
+        self.tracked.insert(pid, Tracked { target: target.0, leader_exited: 0, is_guest: 0 }, 0)?;
         Ok(ImageId(image))
     }
 

@@ -129,7 +129,7 @@ pub enum Event {
         target: u32,
         /// Its pid.
         pid: u32,
-        /// The pid of the process that forked it.
+        /// The pid of the process that forked it; zero if it was there, and has executed a program.
         parent: u32,
         /// The image that it begins with.
         image: ImageId,

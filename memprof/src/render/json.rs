@@ -6,8 +6,8 @@ use std::{io, path::Path};
 use serde::Serialize;
 
 use crate::model::{
-    Frame, LiveAllocation, Losses, Outstanding, Overhead, ProcessSnapshot, Report, ScaledFigures, ScaledProcess,
-    Source, StackId, StackSnapshot, StandardError, Totals,
+    EndedProcesses, Frame, LiveAllocation, Losses, Outstanding, Overhead, ProcessSnapshot, Report, ScaledFigures,
+    ScaledProcess, Source, StackId, StackSnapshot, StandardError, Totals,
 };
 
 const SCHEMA: &str = "memprof.report/1";
@@ -34,6 +34,16 @@ struct ReportView<'a> {
     lost: LossesView,
     warnings: Vec<String>,
     processes: Vec<ProcessView<'a>>,
+    /// Only where processes were followed and are not told one by one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ended_processes: Option<EndedView>,
+}
+
+#[derive(Serialize)]
+struct EndedView {
+    processes: u64,
+    outstanding: OutstandingView,
+    totals: TotalsView,
 }
 
 #[derive(Serialize)]
@@ -175,6 +185,7 @@ impl<'a> From<&'a Report> for ReportView<'a> {
             lost: (&report.losses).into(),
             warnings: report.warnings.iter().map(ToString::to_string).collect(),
             processes: report.processes.iter().map(|process| ProcessView::new(process, is_sampled)).collect(),
+            ended_processes: (report.ended.processes > 0).then(|| report.ended.into()),
         }
     }
 }
@@ -250,6 +261,13 @@ impl From<&ScaledFigures> for ScaledView {
             outstanding_allocations: scaled.outstanding.allocations,
             standard_error: scaled.standard_error.map(Into::into),
         }
+    }
+}
+
+impl From<EndedProcesses> for EndedView {
+    fn from(ended: EndedProcesses) -> Self {
+        let EndedProcesses { processes, outstanding, totals } = ended;
+        Self { processes, outstanding: outstanding.into(), totals: totals.into() }
     }
 }
 

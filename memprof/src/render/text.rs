@@ -7,7 +7,9 @@ use anstyle::{AnsiColor, Style as Paint};
 use super::{
     Style,
     escape::{visible, visible_path},
-    figures::{bytes, change_of_bytes, count, duration, estimated_bytes, estimated_count, exact_bytes, percent},
+    figures::{
+        bytes, change_of_bytes, count, duration, estimated_bytes, estimated_count, exact_bytes, percent, separated,
+    },
 };
 use crate::model::{
     Frame, LiveAllocation, Losses, Outstanding, ProcessSnapshot, Report, ScaledFigures, Source, StackSnapshot,
@@ -71,7 +73,25 @@ impl Text<'_> {
             self.stacks(process)?;
             writeln!(self.output)?;
         }
+        self.ended()?;
         self.warnings()
+    }
+
+    /// Processes that were followed and are over.
+    fn ended(&mut self) -> io::Result<()> {
+        let ended = self.report.ended;
+        if ended.processes == 0 {
+            return Ok(());
+        }
+        let held = |bytes, allocations| self.held(Outstanding { bytes, allocations }, StandardError::default());
+        writeln!(
+            self.output,
+            "{} followed, and ended: {} more  outstanding {}; allocated {}\n",
+            self.time,
+            separated(ended.processes),
+            held(ended.outstanding.bytes, ended.outstanding.allocations),
+            held(ended.totals.allocated_bytes, ended.totals.allocations),
+        )
     }
 
     fn warnings(&mut self) -> io::Result<()> {

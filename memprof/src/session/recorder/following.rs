@@ -21,6 +21,7 @@ const MOST_ENDED: usize = 64;
 pub(super) struct Forked {
     pub(super) target: u32,
     pub(super) pid: u32,
+    /// Zero if it is followed since it has executed a program.
     pub(super) parent: u32,
     pub(super) image: ImageId,
     pub(super) time: Timestamp,
@@ -38,9 +39,14 @@ impl Orphans {
         self.0.push_back(notice);
     }
 
-    /// Those of a process since it was forked, in their order.
-    fn take(&mut self, pid: u32, since: Timestamp) -> Vec<MappingNotice> {
-        let is_its = |notice: &MappingNotice| notice.pid() == pid && notice.time() >= since;
+    /// Those of a process since it was forked, in their order; or of one that has executed a program, since it began to.
+    fn take(&mut self, forked: &Forked) -> Vec<MappingNotice> {
+        let is_beginning = |notice: &&MappingNotice| matches!(notice, MappingNotice::Cleared { pid, time } if *pid == forked.pid && *time <= forked.time);
+        let since = match forked.parent {
+            0 => self.0.iter().rev().find(is_beginning).map_or(forked.time, MappingNotice::time),
+            _ => forked.time,
+        };
+        let is_its = |notice: &MappingNotice| notice.pid() == forked.pid && notice.time() >= since;
         let (taken, kept): (VecDeque<_>, _) = self.0.drain(..).partition(is_its);
         self.0 = kept;
         taken.into()
@@ -65,7 +71,7 @@ impl Recorder {
 
     /// Begins to observe a process that was forked.
     pub(super) fn follow(&mut self, forked: &Forked) -> anyhow::Result<()> {
-        let &Forked { pid, parent, image, time, .. } = forked;
+        let &Forked { pid, parent, image, .. } = forked;
         let target = TargetId(forked.target);
         self.targets.note_accepted();
         if self.reach == Reach::Targets {
@@ -85,14 +91,17 @@ impl Recorder {
         let command = target::command_name(pid).ok().filter(|_| exit.is_some()).unwrap_or(inherited);
         let mut process = Observed::forked(pid, target, command, image, space, exit);
         process.changes = changes;
-        self.orphans.take(pid, time).into_iter().for_each(|notice| process.take_notice(notice, &mut self.objects));
+        self.orphans.take(forked).into_iter().for_each(|notice| process.take_notice(notice, &mut self.objects));
         self.processes.push(process);
         let index = self.processes.len() - 1;
         if self.processes[index].life == Life::Running {
             self.tell_unwinder(index);
             self.begin_metering(index)?;
         }
-        log::debug!("process {pid} was forked by process {parent}");
+        match parent {
+            0 => log::debug!("process {pid} has executed {}", self.processes[index].command),
+            _ => log::debug!("process {pid} was forked by process {parent}"),
+        }
         Ok(())
     }
 
