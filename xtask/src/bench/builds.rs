@@ -65,7 +65,7 @@ const fn source(
     Source { name, compiler, file, flags }
 }
 
-const SOURCES: [Source; 9] = [
+const SOURCES: [Source; 10] = [
     source("pair", "gcc", "pair.c", &["-fomit-frame-pointer"]),
     source("pair-with-frame-pointers", "gcc", "pair.c", &["-fno-omit-frame-pointer"]),
     source("growth", "gcc", "growth.c", &[]),
@@ -74,6 +74,7 @@ const SOURCES: [Source; 9] = [
     source("libraries", "gcc", "libraries.c", &[]),
     source("clock.so", "gcc", "clock.c", &["-shared", "-fPIC"]),
     source("account", "gcc", "account.c", &[]),
+    source("hold", "gcc", "hold.c", &[]),
     source("templates.ii", "g++", "templates.cc", &["-std=c++17", "-E"]),
 ];
 
