@@ -183,6 +183,8 @@ impl<'a> Session<'a> {
                 asked = self.signals.next() => match (asked, launched) {
                     (Asked::Report, _) => true,
                     (Asked::End(_), None) => return Ok(Ending::Unreported),
+                    // Only what it has forked still runs.
+                    (Asked::End(_), Some(_)) if self.recorder.has_ended_as_asked() => return Ok(Ending::Unreported),
                     (Asked::End(_), Some(launched)) => {
                         pass_on(asked, launched);
                         false

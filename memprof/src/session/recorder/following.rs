@@ -14,7 +14,7 @@ use crate::{
 const MOST_ORPHANS: usize = 1 << 14;
 
 /// How many processes that were followed, and ended with something outstanding, are kept to be reported.
-const MOST_ENDED: usize = 64;
+const MOST_ENDED: usize = 16;
 
 /// A process, as it is forked.
 #[derive(Clone, Copy, Debug)]

@@ -160,6 +160,11 @@ impl Recorder {
         self.processes.iter().all(|process| process.life == Life::Settled)
     }
 
+    /// Whether the processes that were asked for have ended; others that they forked may run on.
+    pub(super) fn has_ended_as_asked(&self) -> bool {
+        self.processes.iter().all(|process| process.is_followed || process.life == Life::Settled)
+    }
+
     /// Waits until there is something to drain.
     pub(super) async fn ready(&mut self) -> io::Result<()> {
         let processes = &mut self.processes;

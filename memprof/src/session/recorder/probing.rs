@@ -119,7 +119,9 @@ impl Recorder {
             }
             match probed {
                 Ok(Probed { attached: 0, .. }) => {}
-                Ok(_) if self.sees_all_late(index) => {}
+                Ok(Probed { functions, .. }) if self.sees_all_late(index) => {
+                    log::info!("attached to process {pid} ({}): {functions} functions", self.processes[index].command);
+                }
                 Ok(_) if is_late => {
                     self.warn(Warning::ProbesInterrupted {
                         pid,
