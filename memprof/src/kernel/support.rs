@@ -108,7 +108,8 @@ fn links() -> Check {
     if MultiPrograms::is_supported() {
         return Check::new(SUBJECT, "available", Outcome::Good);
     }
-    let lack = "they are used since Linux 6.10: where children are followed, or many processes, detaching takes 0.1 s a probe";
+    let lack =
+        "they are used since Linux 6.10: where children are followed, or many processes, detaching takes 0.1 s a probe";
     Check::new(SUBJECT, "not used", Outcome::Limited(lack.into()))
 }
 
