@@ -492,7 +492,7 @@ mod tests {
     fn frees_go_in_before_returns_and_returns_before_entries() {
         let sites = [site(&MALLOC, 0x2000), site(&REALLOC, 0x3000), site(&FREE, 0x4000)];
         let programs: Vec<_> = programs(&sites).into_iter().map(|(program, _)| program).collect();
-        assert_eq!(programs, ["free", "return_pointer", "return_resized", "enter_resize", "enter_size0"]);
+        assert_eq!(programs, ["free", "return_resized", "return_pointer", "enter_resize", "enter_size0"]);
     }
 
     #[test]
