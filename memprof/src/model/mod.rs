@@ -5,6 +5,7 @@ mod identity;
 mod object;
 mod overhead;
 mod plan;
+mod process;
 mod profile;
 mod sampling;
 mod selection;
@@ -19,6 +20,7 @@ pub use overhead::{
 pub use plan::{
     AllocatorFunction, AttachPlan, Choice, Emulation, EntryReason, Pointer, ProbeSite, Release, SearchedObject, Size,
 };
+pub use process::{Identity, Memory, Sighting};
 pub use profile::{
     Frame, LiveAllocation, Outstanding, ProcessSnapshot, Profile, ProfileFrame, RawFrame, Report, Snapshot, Source,
     StackSnapshot, StandardError, address_for_lookup,

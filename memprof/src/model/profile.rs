@@ -3,8 +3,8 @@
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use super::{
-    BuildId, Losses, ObjectId, Overhead, OverheadLimit, ScaledFigures, ScaledProcess, StackId, Totals, Truncation,
-    Warning,
+    BuildId, Identity, Losses, ObjectId, Overhead, OverheadLimit, ScaledFigures, ScaledProcess, StackId, Totals,
+    Truncation, Warning,
 };
 
 /// What was allocated and not freed.
@@ -131,6 +131,8 @@ pub struct ProcessSnapshot<F> {
     pub pid: u32,
     /// Its command name.
     pub command: String,
+    /// Whose it is.
+    pub identity: Identity,
     /// Whether it has exited.
     pub exited: bool,
     /// All that is outstanding, selected or not.
@@ -204,6 +206,7 @@ impl<F> ProcessSnapshot<F> {
         ProcessSnapshot {
             pid: self.pid,
             command: self.command,
+            identity: self.identity,
             exited: self.exited,
             outstanding: self.outstanding,
             standard_error: self.standard_error,

@@ -59,6 +59,9 @@ struct CausesView {
 struct ProcessView<'a> {
     pid: u32,
     command: &'a str,
+    user: Option<&'a str>,
+    container: Option<&'a str>,
+    unit: Option<&'a str>,
     exited: bool,
     outstanding: OutstandingView,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -203,6 +206,9 @@ impl<'a> ProcessView<'a> {
         Self {
             pid: process.pid,
             command: &process.command,
+            user: process.identity.user.as_deref(),
+            container: process.identity.container.as_deref(),
+            unit: process.identity.unit.as_deref(),
             exited: process.exited,
             outstanding: process.outstanding.into(),
             standard_error: is_sampled.then(|| process.standard_error.into()),

@@ -7,7 +7,7 @@ use jiff::tz::{TimeZone, offset};
 
 use super::{Format, Style};
 use crate::model::{
-    BuildId, Frame, LiveAllocation, Losses, Outstanding, Overhead, OverheadLimit, ProcessSnapshot, Report,
+    BuildId, Frame, Identity, LiveAllocation, Losses, Outstanding, Overhead, OverheadLimit, ProcessSnapshot, Report,
     ScaledFigures, ScaledProcess, Source, StackId, StackSnapshot, StandardError, Totals, Warning,
 };
 
@@ -48,6 +48,7 @@ fn process(stacks: Vec<StackSnapshot<Frame>>) -> ProcessSnapshot<Frame> {
     ProcessSnapshot {
         pid: 1234,
         command: "redis-server".to_owned(),
+        identity: Identity { user: Some("redis".to_owned()), ..Identity::default() },
         exited: false,
         outstanding: Outstanding { bytes: 50_541_363, allocations: 91_204 },
         standard_error: StandardError::default(),

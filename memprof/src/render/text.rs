@@ -8,6 +8,7 @@ use super::{
     Style,
     escape::{visible, visible_path},
     figures::{bytes, change_of_bytes, count, duration, estimated_bytes, estimated_count, exact_bytes, percent},
+    whose::whose,
 };
 use crate::model::{
     Frame, LiveAllocation, Losses, Outstanding, ProcessSnapshot, Report, ScaledFigures, Source, StackSnapshot,
@@ -88,9 +89,10 @@ impl Text<'_> {
         let exited = if process.exited { ", exited" } else { "" };
         writeln!(
             self.output,
-            "{time} {name}{}{name:#} ({}{exited})  outstanding {}  ({} in {})  {}  {losses}",
+            "{time} {name}{}{name:#} ({}{exited}{})  outstanding {}  ({} in {})  {}  {losses}",
             visible(&process.command),
             process.pid,
+            whose(&process.identity),
             self.held(process.outstanding, process.standard_error),
             change_of_bytes(process.growth_bytes),
             duration(self.report.since_previous),

@@ -14,9 +14,9 @@ use tokio::io::unix::AsyncFd;
 use super::{jit::JitNames, meter::Meter};
 use crate::{
     kernel::{CodeChanges, TargetId},
-    model::{ImageId, ObjectId},
+    model::{Identity, ImageId, ObjectId},
     readiness,
-    target::AddressSpace,
+    target::{self, AddressSpace},
 };
 
 /// What a session knows of one process.
@@ -24,6 +24,7 @@ pub(super) struct Observed {
     pub(super) pid: u32,
     pub(super) target: TargetId,
     pub(super) command: String,
+    pub(super) identity: Identity,
     /// The image it runs now, or ran last.
     pub(super) image: ImageId,
     pub(super) space: AddressSpace,
@@ -78,6 +79,7 @@ impl Observed {
             pid,
             target,
             command,
+            identity: target::identity(pid).unwrap_or_default(),
             image,
             space,
             jit: JitNames::of(pid),

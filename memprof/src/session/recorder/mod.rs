@@ -252,6 +252,9 @@ impl Recorder {
                 if let Ok(command) = target::command_name(process.pid) {
                     process.command = command;
                 }
+                if let Ok(identity) = target::identity(process.pid) {
+                    process.identity = identity;
+                }
                 if by_other_thread {
                     self.probe_again(index, "one of its threads called execve");
                 }

@@ -77,6 +77,7 @@ impl Recorder {
         let snapshot = ProcessSnapshot {
             pid: process.pid,
             command: process.command.clone(),
+            identity: process.identity.clone(),
             exited: process.life == Life::Settled && !process.meter.as_ref().is_some_and(|meter| meter.has_given_up),
             outstanding: heap.outstanding(),
             standard_error: heap.standard_error(),
