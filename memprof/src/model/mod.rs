@@ -8,6 +8,7 @@ mod plan;
 mod profile;
 mod sampling;
 mod selection;
+mod trend;
 mod warning;
 
 pub use event::{Allocation, CopiedRegisters, Event, Losses, RawStack, StackCopy, Totals, Truncation};
@@ -25,4 +26,5 @@ pub use profile::{
 };
 pub use sampling::{Sampling, WEIGHT_OF_ONE};
 pub use selection::{Selection, Sort};
+pub use trend::{Course, Trend};
 pub use warning::{Percent, Warning};
