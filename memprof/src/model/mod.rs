@@ -9,6 +9,7 @@ mod process;
 mod profile;
 mod sampling;
 mod selection;
+mod trend;
 mod warning;
 
 pub use event::{Allocation, CopiedRegisters, Event, Losses, RawStack, StackCopy, Totals, Truncation};
@@ -27,4 +28,5 @@ pub use profile::{
 };
 pub use sampling::{Sampling, WEIGHT_OF_ONE};
 pub use selection::{Selection, Sort};
+pub use trend::{Course, Trend};
 pub use warning::{Percent, Warning};
