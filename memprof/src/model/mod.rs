@@ -7,6 +7,7 @@ mod overhead;
 mod plan;
 mod process;
 mod profile;
+mod ranking;
 mod sampling;
 mod selection;
 mod trend;
@@ -26,7 +27,8 @@ pub use profile::{
     Frame, LiveAllocation, Outstanding, ProcessSnapshot, Profile, ProfileFrame, RawFrame, Report, Snapshot, Source,
     StackSnapshot, StandardError, address_for_lookup,
 };
+pub use ranking::{Ranking, Watched};
 pub use sampling::{Sampling, WEIGHT_OF_ONE};
 pub use selection::{Selection, Sort};
 pub use trend::{Course, Trend};
-pub use warning::{Percent, Warning};
+pub use warning::{LeftOut, Percent, Warning};

@@ -3,8 +3,8 @@
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use super::{
-    BuildId, Identity, Losses, ObjectId, Overhead, OverheadLimit, ScaledFigures, ScaledProcess, StackId, Totals,
-    Truncation, Warning,
+    BuildId, Identity, Losses, ObjectId, Overhead, OverheadLimit, Ranking, ScaledFigures, ScaledProcess, StackId,
+    Totals, Truncation, Warning,
 };
 
 /// What was allocated and not freed.
@@ -174,7 +174,9 @@ pub struct Snapshot<F> {
     pub losses: Losses,
     /// What the reader should know.
     pub warnings: Vec<Warning>,
-    /// In the order in which they were attached.
+    /// What watching the whole machine had shown before, if that was done.
+    pub ranking: Option<Ranking>,
+    /// In the order in which they were attached, or that of their growth in a sweep.
     pub processes: Vec<ProcessSnapshot<F>>,
 }
 
@@ -196,6 +198,7 @@ impl<F> Snapshot<F> {
             max_overhead: self.max_overhead,
             losses: self.losses,
             warnings: self.warnings,
+            ranking: self.ranking,
             processes,
         }
     }
