@@ -2,13 +2,14 @@
 
 mod record;
 mod reporting;
+mod sweep;
 mod values;
 
 use std::{io, process::ExitCode};
 
 use clap::{ArgAction, Parser, Subcommand, error::ErrorKind};
 
-use self::{record::Record, reporting::OwnFunctions};
+use self::{record::Record, reporting::OwnFunctions, sweep::Sweep};
 use crate::session::{self, doctor};
 
 const EXAMPLES: &str = "\
@@ -16,6 +17,7 @@ Examples:
   memprof --pid 1234                    report every 5 seconds until Ctrl-C
   memprof --pid 1234 --older 1m -n 3    three reports of what is older than a minute
   memprof -- ./program --its-option     launch a command, report at its end
+  memprof sweep                         the whole machine: who grows, and where
   memprof doctor --pid 1234             can it be profiled, and if not, why?";
 
 /// Shows which call stacks of a running process hold memory that was allocated and not freed.
@@ -36,6 +38,11 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Find out which processes of the whole machine grow, and where
+    ///
+    /// First it only watches every process's memory from outside. Then it attaches to those that grow, and reports the stacks that
+    /// hold more and more. Ctrl-C while it watches ends with what was seen until then.
+    Sweep(Box<Sweep>),
     /// Say whether this kernel, these privileges and a target can be profiled
     Doctor {
         /// Process to examine
@@ -68,6 +75,10 @@ impl Cli {
                 let functions = functions.into_functions();
                 let is_well = doctor::examine(&pid, &functions, &mut io::stdout().lock())?;
                 Ok(if is_well { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+            }
+            Some(Command::Sweep(sweep)) => {
+                let (whom, options) = sweep.into_session(log_programs);
+                session::run(&whom, &options)
             }
             None => {
                 let (whom, options) = self.record.into_session(log_programs);

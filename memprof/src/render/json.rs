@@ -5,6 +5,7 @@ use std::{io, path::Path};
 
 use serde::Serialize;
 
+use super::json_ranking::RankingView;
 use crate::model::{
     Frame, LiveAllocation, Losses, Outstanding, Overhead, ProcessSnapshot, Report, ScaledFigures, ScaledProcess,
     Source, StackId, StackSnapshot, StandardError, Totals,
@@ -33,6 +34,9 @@ struct ReportView<'a> {
     max_overhead_percent: Option<f64>,
     lost: LossesView,
     warnings: Vec<String>,
+    /// Only where a sweep has watched.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    watched: Option<RankingView<'a>>,
     processes: Vec<ProcessView<'a>>,
 }
 
@@ -177,6 +181,7 @@ impl<'a> From<&'a Report> for ReportView<'a> {
             max_overhead_percent: report.max_overhead.map(|limit| limit.share() * 100.0),
             lost: (&report.losses).into(),
             warnings: report.warnings.iter().map(ToString::to_string).collect(),
+            watched: report.ranking.as_ref().map(Into::into),
             processes: report.processes.iter().map(|process| ProcessView::new(process, is_sampled)).collect(),
         }
     }

@@ -8,6 +8,7 @@ use super::{
     Style,
     escape::{visible, visible_path},
     figures::{bytes, change_of_bytes, count, duration, estimated_bytes, estimated_count, exact_bytes, percent},
+    text_ranking,
     whose::whose,
 };
 use crate::model::{
@@ -60,7 +61,9 @@ struct Text<'a> {
 impl Text<'_> {
     fn write(&mut self) -> io::Result<()> {
         let report = self.report;
-        if report.processes.is_empty() {
+        if let Some(ranking) = &report.ranking {
+            write!(self.output, "{} {}", self.time, text_ranking::shown(ranking))?;
+        } else if report.processes.is_empty() {
             let (time, losses) = (&self.time, self.losses());
             writeln!(self.output, "{time} nothing is observed  {losses}\n")?;
         }

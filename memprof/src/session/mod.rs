@@ -9,11 +9,14 @@ mod meter;
 mod observed;
 mod options;
 mod output;
+mod progress;
 mod recorder;
 mod signals;
 mod stacks;
+mod sweep;
 
 use std::{
+    cmp::Reverse,
     future::pending,
     os::unix::process::ExitStatusExt as _,
     path::Path,
@@ -24,7 +27,7 @@ use std::{
 use anyhow::{Context as _, anyhow};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, sleep_until};
 
-pub use self::options::{Format, Functions, Options, Sizes, Unwind, Whom, parse_function};
+pub use self::options::{Format, Functions, Options, Sizes, Sweep, Unwind, Whom, parse_function};
 use self::{
     launch::{Held, Launched},
     output::{Output, Reader},
@@ -33,6 +36,7 @@ use self::{
 };
 use crate::{
     kernel,
+    model::Ranking,
     symbols::Symbolizer,
     target::{
         LaunchError,
@@ -51,6 +55,7 @@ pub fn run(whom: &Whom, options: &Options) -> anyhow::Result<ExitCode> {
         match whom {
             Whom::Processes(pids) => observe_processes(pids, options).await,
             Whom::Command(command) => observe_command(command, options).await,
+            Whom::Machine(machine) => sweep::sweep(machine, options).await,
         }
     })
 }
@@ -140,6 +145,10 @@ struct Session<'a> {
     output: Output,
     signals: Signals,
     reports: u64,
+    /// What a sweep had seen before.
+    ranking: Option<Ranking>,
+    /// Whether processes come in the order of their growth.
+    ranks_by_growth: bool,
 }
 
 impl<'a> Session<'a> {
@@ -151,6 +160,8 @@ impl<'a> Session<'a> {
             recorder,
             symbolizer: Symbolizer::default(),
             reports: 0,
+            ranking: None,
+            ranks_by_growth: false,
         })
     }
 
@@ -205,7 +216,11 @@ impl<'a> Session<'a> {
     fn report(&mut self) -> anyhow::Result<Reader> {
         let profile = self.recorder.profile(&self.options.selection)?;
         let objects = self.recorder.objects();
-        let report = profile.map_frames(|frames| self.symbolizer.name(frames, |id| objects.get(id).cloned()));
+        let mut report = profile.map_frames(|frames| self.symbolizer.name(frames, |id| objects.get(id).cloned()));
+        report.ranking.clone_from(&self.ranking);
+        if self.ranks_by_growth {
+            report.processes.sort_by_key(|process| Reverse(process.growth_bytes));
+        }
         self.reports += 1;
         self.output.write(&report)
     }

@@ -2,7 +2,7 @@
 
 use std::{fs, io};
 
-use super::{process::stat, status::Status};
+use super::{began, status::Status};
 use crate::model::Sighting;
 
 /// Looks at every process that has memory, which kernel threads have not. What goes meanwhile is left out.
@@ -19,8 +19,7 @@ fn sight(pid: u32) -> Option<Sighting> {
     let status = Status::read(pid).ok()?;
     let (parent, memory) = (status.parent()?, status.memory()?);
     // Read last: whoever began then, and has the pid now, had it before.
-    let began = stat(pid, pid).ok()?.starttime;
-    Some(Sighting { pid, began, parent, memory })
+    Some(Sighting { pid, began: began(pid)?, parent, memory })
 }
 
 #[cfg(test)]

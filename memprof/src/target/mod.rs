@@ -22,5 +22,5 @@ pub use identity::identity;
 pub use maps::read_mappings;
 pub use perf_map::PerfMap;
 pub use perf_map_file::PerfMapFile;
-pub use process::{Process, command_name, processor_time, stack_end, threads};
+pub use process::{Process, began, command_name, processor_time, stack_end, threads};
 pub use table::ObjectTable;

@@ -46,6 +46,11 @@ pub fn command_name(pid: u32) -> io::Result<String> {
     Ok(String::from_utf8_lossy(name.strip_suffix(b"\n").unwrap_or(&name)).into_owned())
 }
 
+/// When a process began, in the kernel's ticks since boot. Nothing if it is gone.
+pub fn began(pid: u32) -> Option<u64> {
+    stat(pid, pid).ok().map(|stat| stat.starttime)
+}
+
 /// Processor time that all threads of a process have used, those that have ended included. Nothing if it is gone.
 pub fn processor_time(pid: u32) -> Option<Duration> {
     let (mut clock, mut time) = (0, libc::timespec { tv_sec: 0, tv_nsec: 0 });

@@ -1,5 +1,6 @@
 //! From probes to profiles: keeps what the kernel side tells of every observed process.
 
+mod candidates;
 mod frees;
 mod mapped_code;
 mod overhead;
@@ -19,6 +20,7 @@ use std::{
 
 use rustix::time::{ClockId, clock_gettime};
 
+pub(super) use self::candidates::Candidate;
 use self::{frees::Frees, overhead::Moments};
 use super::{
     code::CodeTables,
@@ -60,6 +62,8 @@ pub(super) struct Recorder {
     functions: Functions,
     plans: HashMap<ObjectId, AttachPlan>,
     processes: Vec<Observed>,
+    /// How many targets there have been: their numbers are not used again.
+    targets: u32,
     heaps: HashMap<ImageId, Heap>,
     stacks: Stacks,
     /// Of images that are over.
@@ -97,6 +101,7 @@ impl Recorder {
             functions: options.functions.clone(),
             plans: HashMap::new(),
             processes: Vec::new(),
+            targets: 0,
             heaps: HashMap::new(),
             stacks: Stacks::new(sampling),
             past_losses: Losses::default(),
@@ -160,8 +165,9 @@ impl Recorder {
         Ok(())
     }
 
-    fn next_target(&self) -> TargetId {
-        TargetId(self.processes.len() as u32)
+    fn next_target(&mut self) -> TargetId {
+        self.targets += 1;
+        TargetId(self.targets - 1)
     }
 
     /// Takes in blocks and events, and tells the unwinder what is new. Where a stack was copied, the unwinder waits for that: then the

@@ -2,7 +2,7 @@
 
 use anyhow::{Context as _, bail};
 
-use super::{Recorder, now};
+use super::{Recorder, candidates::NoAllocator, now};
 use crate::{
     model::{AttachPlan, ObjectId, Warning},
     plan::plan,
@@ -37,7 +37,7 @@ impl Recorder {
         Process::find(pid).with_context(|| format!("process {pid} ended while memprof attached to it"))?;
         let functions = attached?;
         if functions == 0 {
-            bail!("{}", self.no_allocator_in(index));
+            return Err(NoAllocator(self.no_allocator_in(index)).into());
         }
         self.warn_of_missing_functions(index);
         self.begin_metering(index)?;

@@ -42,6 +42,7 @@ impl Recorder {
             max_overhead: self.limit,
             losses,
             warnings: self.warnings(&losses),
+            ranking: None,
             processes,
         };
         self.heaps.values_mut().for_each(Heap::mark_reported);
