@@ -2,7 +2,7 @@
 
 use std::{ffi::OsString, time::Duration};
 
-use clap::{Args, error::ErrorKind};
+use clap::{Args, ValueEnum, error::ErrorKind};
 
 use super::{
     refuse,
@@ -11,8 +11,17 @@ use super::{
 };
 use crate::{
     model::Sort,
-    session::{Options, Whom},
+    session::{Following, Options, Reach, Whom},
 };
+
+/// From when on a forked process is observed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum FollowChildren {
+    /// From when memprof has put probes into it: within milliseconds
+    WhenSeen,
+    /// From its first instruction: there are probes in every process that uses the same allocator, at a cost to them
+    Exact,
+}
 
 #[derive(Args, Debug)]
 pub(super) struct Record {
@@ -35,6 +44,11 @@ pub(super) struct Record {
 
     #[command(flatten)]
     reporting: Reporting,
+
+    /// Observe the processes that the target forks too, and theirs [without a value: when-seen]
+    #[arg(long, value_name = "FROM", num_args = 0..=1, require_equals = true, default_missing_value = "when-seen")]
+    follow_children: Option<FollowChildren>,
+
     #[command(flatten)]
     observing: Observing,
 }
@@ -46,6 +60,12 @@ impl Record {
         let interval = self.interval.or(default_interval);
         let timing = Timing { interval, count: self.count, duration: self.duration };
         let options = self.observing.into_options(self.reporting, Sort::Bytes, timing, log_programs);
+        let reach = match self.follow_children {
+            Some(FollowChildren::Exact) => Reach::Everyone,
+            Some(FollowChildren::WhenSeen) | None => Reach::Targets,
+        };
+        let following = if self.follow_children.is_some() { Following::Children } else { Following::Nobody };
+        let options = Options { reach, following, ..options };
         let whom = if self.command.is_empty() { Whom::Processes(self.pid) } else { Whom::Command(self.command) };
         (whom, options)
     }
@@ -61,6 +81,9 @@ impl Record {
             refuse(ErrorKind::ValueValidation, "the same --pid is given twice");
         }
         self.reporting.refuse_contradictions();
+        if self.observing.has_limit() && self.follow_children == Some(FollowChildren::Exact) {
+            refuse(ErrorKind::ArgumentConflict, "--max-overhead cannot be kept with --follow-children=exact");
+        }
         if self.count.is_some() && self.interval.is_none() && !self.command.is_empty() {
             refuse(ErrorKind::MissingRequiredArgument, "--count needs --interval when a command is launched");
         }

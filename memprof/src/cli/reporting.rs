@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     model::{AllocatorFunction, OverheadLimit, Sampling, Selection, Sort},
-    session::{Format, Functions, Options, Sizes, Unwind, parse_function},
+    session::{Following, Format, Functions, Options, Reach, Sizes, Unwind, parse_function},
 };
 
 /// What is reported.
@@ -126,7 +126,12 @@ impl Reporting {
 }
 
 impl Observing {
-    /// What a session is told.
+    /// Whether a process may bear only so much.
+    pub(super) fn has_limit(&self) -> bool {
+        self.max_overhead.is_some()
+    }
+
+    /// What a session is told. No process is followed.
     pub(super) fn into_options(
         self,
         reporting: Reporting,
@@ -145,6 +150,8 @@ impl Observing {
             unwind: self.unwind,
             sampling: self.sample.map_or(Sampling::default(), |rate| Sampling::by_bytes(rate.as_u64())),
             max_overhead: self.max_overhead,
+            reach: Reach::Targets,
+            following: Following::Nobody,
             sizes: self.tables.sizes(),
             log_programs,
         }

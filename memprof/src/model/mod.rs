@@ -24,8 +24,8 @@ pub use plan::{
 };
 pub use process::{Identity, Memory, Sighting};
 pub use profile::{
-    Frame, LiveAllocation, Outstanding, ProcessSnapshot, Profile, ProfileFrame, RawFrame, Report, Snapshot, Source,
-    StackSnapshot, StandardError, address_for_lookup,
+    EndedProcesses, Frame, LiveAllocation, Outstanding, ProcessSnapshot, Profile, ProfileFrame, RawFrame, Report,
+    Snapshot, Source, StackSnapshot, StandardError, address_for_lookup,
 };
 pub use ranking::{Ranking, Watched};
 pub use sampling::{Sampling, WEIGHT_OF_ONE};

@@ -16,6 +16,24 @@ pub struct Outstanding {
     pub allocations: u64,
 }
 
+impl std::ops::AddAssign for Outstanding {
+    fn add_assign(&mut self, other: Self) {
+        self.bytes += other.bytes;
+        self.allocations += other.allocations;
+    }
+}
+
+/// Processes that were followed, have ended, and are not reported one by one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct EndedProcesses {
+    /// How many.
+    pub processes: u64,
+    /// What they had not freed when they ended.
+    pub outstanding: Outstanding,
+    /// Over the observed time.
+    pub totals: Totals,
+}
+
 /// How far an estimate is from the truth, typically: one standard deviation. Zero where every block is taken.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct StandardError {
@@ -178,6 +196,8 @@ pub struct Snapshot<F> {
     pub ranking: Option<Ranking>,
     /// In the order in which they were attached, or that of their growth in a sweep.
     pub processes: Vec<ProcessSnapshot<F>>,
+    /// Beside those.
+    pub ended: EndedProcesses,
 }
 
 /// Sums by raw stack.
@@ -200,6 +220,7 @@ impl<F> Snapshot<F> {
             warnings: self.warnings,
             ranking: self.ranking,
             processes,
+            ended: self.ended,
         }
     }
 }

@@ -114,6 +114,15 @@ pub enum Warning {
         /// As the target sees it.
         path: PathBuf,
     },
+    /// Processes that were forked were probed once they ran.
+    #[error(
+        "{0} forked processes were observed from a moment after their start on: what they allocated before is not known (from the first \
+         instruction: --follow-children=exact)"
+    )]
+    SeenLate(u64),
+    /// Too many processes were forked at once.
+    #[error("{0} forked processes were not observed because too many were at once; nothing is known of them")]
+    NotFollowed(u64),
     /// The kernel dropped mmap events.
     #[error("the kernel dropped {0} notices of new mappings; code mapped in a process that exited since has no names")]
     MappingsLost(u64),
@@ -164,6 +173,17 @@ impl fmt::Display for Percent {
 }
 
 impl Warning {
+    /// The one process that it is about.
+    pub fn pid(&self) -> Option<u32> {
+        match self {
+            Self::ProbesInterrupted { pid, .. }
+            | Self::TooCostly { pid, .. }
+            | Self::NoAllocator { pid, .. }
+            | Self::NoSuchFunction { pid, .. } => Some(*pid),
+            _ => None,
+        }
+    }
+
     /// One warning for each cause of loss.
     pub fn of_losses(losses: &Losses, is_sampled: bool) -> impl Iterator<Item = Self> + use<> {
         let nursery_full: fn(u64) -> Self = if is_sampled { Self::SamplesFull } else { Self::NurseryFull };

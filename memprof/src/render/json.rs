@@ -5,10 +5,10 @@ use std::{io, path::Path};
 
 use serde::Serialize;
 
-use super::json_ranking::RankingView;
+use super::ranking_json::RankingView;
 use crate::model::{
-    Frame, LiveAllocation, Losses, Outstanding, Overhead, ProcessSnapshot, Report, ScaledFigures, ScaledProcess,
-    Source, StackId, StackSnapshot, StandardError, Totals,
+    EndedProcesses, Frame, LiveAllocation, Losses, Outstanding, Overhead, ProcessSnapshot, Report, ScaledFigures,
+    ScaledProcess, Source, StackId, StackSnapshot, StandardError, Totals,
 };
 
 const SCHEMA: &str = "memprof.report/1";
@@ -38,6 +38,16 @@ struct ReportView<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     watched: Option<RankingView<'a>>,
     processes: Vec<ProcessView<'a>>,
+    /// Only where processes were followed and are not told one by one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ended_processes: Option<EndedView>,
+}
+
+#[derive(Serialize)]
+struct EndedView {
+    processes: u64,
+    outstanding: OutstandingView,
+    totals: TotalsView,
 }
 
 #[derive(Serialize)]
@@ -183,6 +193,7 @@ impl<'a> From<&'a Report> for ReportView<'a> {
             warnings: report.warnings.iter().map(ToString::to_string).collect(),
             watched: report.ranking.as_ref().map(Into::into),
             processes: report.processes.iter().map(|process| ProcessView::new(process, is_sampled)).collect(),
+            ended_processes: (report.ended.processes > 0).then(|| report.ended.into()),
         }
     }
 }
@@ -261,6 +272,13 @@ impl From<&ScaledFigures> for ScaledView {
             outstanding_allocations: scaled.outstanding.allocations,
             standard_error: scaled.standard_error.map(Into::into),
         }
+    }
+}
+
+impl From<EndedProcesses> for EndedView {
+    fn from(ended: EndedProcesses) -> Self {
+        let EndedProcesses { processes, outstanding, totals } = ended;
+        Self { processes, outstanding: outstanding.into(), totals: totals.into() }
     }
 }
 

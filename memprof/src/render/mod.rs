@@ -3,11 +3,11 @@
 mod escape;
 mod figures;
 mod json;
-mod json_ranking;
+mod ranking_json;
+mod ranking_text;
 #[cfg(test)]
 mod tests;
 mod text;
-mod text_ranking;
 mod whose;
 
 use std::io::{self, Write as _};

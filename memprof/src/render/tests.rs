@@ -7,9 +7,9 @@ use jiff::tz::{TimeZone, offset};
 
 use super::{Format, Style};
 use crate::model::{
-    BuildId, Course, Frame, Identity, LeftOut, LiveAllocation, Losses, Memory, Outstanding, Overhead, OverheadLimit,
-    ProcessSnapshot, Ranking, Report, ScaledFigures, ScaledProcess, Source, StackId, StackSnapshot, StandardError,
-    Totals, Trend, Warning, Watched,
+    BuildId, Course, EndedProcesses, Frame, Identity, LeftOut, LiveAllocation, Losses, Memory, Outstanding, Overhead,
+    OverheadLimit, ProcessSnapshot, Ranking, Report, ScaledFigures, ScaledProcess, Source, StackId, StackSnapshot,
+    StandardError, Totals, Trend, Warning, Watched,
 };
 
 type Outcome = Result<(), Box<dyn Error>>;
@@ -43,6 +43,7 @@ fn report(processes: Vec<ProcessSnapshot<Frame>>) -> Report {
         warnings: Vec::new(),
         ranking: None,
         processes,
+        ended: EndedProcesses::default(),
     }
 }
 
@@ -357,5 +358,15 @@ fn json_with_listed_allocations() -> Outcome {
 #[test]
 fn json_of_an_empty_report() -> Outcome {
     assert_snapshot!(render(Format::Json, &report(Vec::new()), false)?);
+    Ok(())
+}
+
+#[test]
+fn followed_processes_that_have_ended_are_sums() -> Outcome {
+    let outstanding = Outstanding { bytes: 9_440, allocations: 118 };
+    let totals = Totals { allocations: 80_411, allocated_bytes: 5_300_111, frees: 80_293, freed_bytes: 5_290_671 };
+    let ended = EndedProcesses { processes: 1_412, outstanding, totals };
+    let report = Report { ended, ..report(vec![process(Vec::new())]) };
+    assert_snapshot!(plain(&report)? + &json(&report)?);
     Ok(())
 }

@@ -7,8 +7,10 @@ use anstyle::{AnsiColor, Style as Paint};
 use super::{
     Style,
     escape::{visible, visible_path},
-    figures::{bytes, change_of_bytes, count, duration, estimated_bytes, estimated_count, exact_bytes, percent},
-    text_ranking,
+    figures::{
+        bytes, change_of_bytes, count, duration, estimated_bytes, estimated_count, exact_bytes, percent, separated,
+    },
+    ranking_text,
     whose::whose,
 };
 use crate::model::{
@@ -62,7 +64,7 @@ impl Text<'_> {
     fn write(&mut self) -> io::Result<()> {
         let report = self.report;
         if let Some(ranking) = &report.ranking {
-            write!(self.output, "{} {}", self.time, text_ranking::shown(ranking))?;
+            write!(self.output, "{} {}", self.time, ranking_text::shown(ranking))?;
         } else if report.processes.is_empty() {
             let (time, losses) = (&self.time, self.losses());
             writeln!(self.output, "{time} nothing is observed  {losses}\n")?;
@@ -75,7 +77,25 @@ impl Text<'_> {
             self.stacks(process)?;
             writeln!(self.output)?;
         }
+        self.ended()?;
         self.warnings()
+    }
+
+    /// Processes that were followed and are over.
+    fn ended(&mut self) -> io::Result<()> {
+        let ended = self.report.ended;
+        if ended.processes == 0 {
+            return Ok(());
+        }
+        let held = |bytes, allocations| self.held(Outstanding { bytes, allocations }, StandardError::default());
+        writeln!(
+            self.output,
+            "{} followed, and ended: {} more  outstanding {}; allocated {}\n",
+            self.time,
+            separated(ended.processes),
+            held(ended.outstanding.bytes, ended.outstanding.allocations),
+            held(ended.totals.allocated_bytes, ended.totals.allocations),
+        )
     }
 
     fn warnings(&mut self) -> io::Result<()> {

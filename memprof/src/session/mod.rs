@@ -27,7 +27,7 @@ use std::{
 use anyhow::{Context as _, anyhow};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, sleep_until};
 
-pub use self::options::{Format, Functions, Options, Sizes, Sweep, Unwind, Whom, parse_function};
+pub use self::options::{Following, Format, Functions, Options, Reach, Sizes, Sweep, Unwind, Whom, parse_function};
 use self::{
     launch::{Held, Launched},
     output::{Output, Reader},
@@ -194,6 +194,8 @@ impl<'a> Session<'a> {
                 asked = self.signals.next() => match (asked, launched) {
                     (Asked::Report, _) => true,
                     (Asked::End(_), None) => return Ok(Ending::Unreported),
+                    // Only what it has forked still runs.
+                    (Asked::End(_), Some(_)) if self.recorder.has_ended_as_asked() => return Ok(Ending::Unreported),
                     (Asked::End(_), Some(launched)) => {
                         pass_on(asked, launched);
                         false

@@ -14,9 +14,9 @@ use tokio::io::unix::AsyncFd;
 use super::{jit::JitNames, meter::Meter};
 use crate::{
     kernel::{CodeChanges, TargetId},
-    model::{Identity, ImageId, ObjectId},
+    model::{Identity, ImageId, MappingNotice, ObjectId},
     readiness,
-    target::{self, AddressSpace},
+    target::{self, AddressSpace, ObjectTable},
 };
 
 /// What a session knows of one process.
@@ -44,6 +44,8 @@ pub(super) struct Observed {
     mappings_read: Option<Instant>,
     /// Whether it is still memprof's own child, which has yet to become the command.
     pub(super) is_about_to_start: bool,
+    /// Whether it was followed, and not asked for.
+    pub(super) is_followed: bool,
     /// Whether it has become another program than the one that was attached or launched.
     pub(super) has_replaced_program: bool,
     /// Whether it has any probes.
@@ -51,7 +53,8 @@ pub(super) struct Observed {
     pub(super) life: Life,
     /// What observing it costs; nothing before it is attached.
     pub(super) meter: Option<Meter>,
-    exit: AsyncFd<OwnedFd>,
+    /// Nothing if it had ended before it could be watched.
+    exit: Option<AsyncFd<OwnedFd>>,
 }
 
 /// How far a process is.
@@ -75,11 +78,16 @@ impl Observed {
         space: AddressSpace,
         exit: AsyncFd<OwnedFd>,
     ) -> Self {
+        let identity = target::identity(pid).unwrap_or_default();
+        Self { exit: Some(exit), identity, ..Self::unwatched(pid, target, command, image, space) }
+    }
+
+    fn unwatched(pid: u32, target: TargetId, command: String, image: ImageId, space: AddressSpace) -> Self {
         Self {
             pid,
             target,
             command,
-            identity: target::identity(pid).unwrap_or_default(),
+            identity: Identity::default(),
             image,
             space,
             jit: JitNames::of(pid),
@@ -91,18 +99,46 @@ impl Observed {
             stack_end: None,
             mappings_read: None,
             is_about_to_start: false,
+            is_followed: false,
             has_replaced_program: false,
             is_probed: false,
             life: Life::Running,
             meter: None,
-            exit,
+            exit: None,
         }
+    }
+
+    /// A process that was forked; without `exit` it has ended.
+    pub(super) fn forked(
+        pid: u32,
+        target: TargetId,
+        command: String,
+        image: ImageId,
+        space: AddressSpace,
+        exit: Option<AsyncFd<OwnedFd>>,
+    ) -> Self {
+        let life = if exit.is_some() { Life::Running } else { Life::Ended };
+        let identity = exit.as_ref().and_then(|_| target::identity(pid).ok()).unwrap_or_default();
+        Self { is_followed: true, life, exit, identity, ..Self::unwatched(pid, target, command, image, space) }
     }
 
     /// Remembers that something was mapped or unmapped.
     pub(super) fn note_new_code(&mut self) {
         self.has_new_objects = true;
         self.has_new_code = true;
+    }
+
+    /// Takes in what the kernel tells of its address space.
+    pub(super) fn take_notice(&mut self, notice: MappingNotice, objects: &mut ObjectTable) {
+        match notice {
+            MappingNotice::Mapped(event) => {
+                let mapping = objects.map(&event);
+                self.jit.note_mapped(objects.get(mapping.object));
+                self.space.add(&mapping);
+            }
+            MappingNotice::Cleared { time, .. } => self.space.clear(time),
+        }
+        self.note_new_code();
     }
 
     /// Whether enough time has passed to read its mappings again, of its own accord.
@@ -117,7 +153,8 @@ impl Observed {
 
     /// Whether it has just ended; registers for a wake-up if not.
     pub(super) fn poll_end(&mut self, context: &mut Context<'_>) -> bool {
-        let has_ended = self.life == Life::Running && self.exit.poll_read_ready(context).is_ready();
+        let is_gone = |exit: &AsyncFd<OwnedFd>| exit.poll_read_ready(context).is_ready();
+        let has_ended = self.life == Life::Running && self.exit.as_ref().is_some_and(is_gone);
         if has_ended {
             self.life = Life::Ended;
         }

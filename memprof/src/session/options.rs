@@ -4,7 +4,7 @@ use std::{ffi::OsString, path::PathBuf, time::Duration};
 
 use crate::model::{OverheadLimit, Sampling, Selection};
 pub use crate::{
-    kernel::{Sizes, Unwind},
+    kernel::{Following, Reach, Sizes, Unwind},
     plan::{Functions, parse_function},
     render::Format,
 };
@@ -54,6 +54,10 @@ pub struct Options {
     pub sampling: Sampling,
     /// The most that a process may be made to bear.
     pub max_overhead: Option<OverheadLimit>,
+    /// Whom the probes reach.
+    pub reach: Reach,
+    /// Which processes are followed that are forked.
+    pub following: Following,
     /// Sizes of the kernel's tables.
     pub sizes: Sizes,
     /// Whether the BPF programs log.

@@ -17,7 +17,7 @@ use super::{
     signals::{Asked, Signals},
 };
 use crate::{
-    model::{Ranking, Report, Timestamp, Trend, Watched},
+    model::{EndedProcesses, Ranking, Report, Timestamp, Trend, Watched},
     target::{self, TargetError},
     trend::Series,
     watch::{Ranked, Seen, Watch, rank},
@@ -202,5 +202,6 @@ fn without_observation(ranking: Ranking, options: &Options) -> Report {
         warnings: Vec::new(),
         ranking: Some(ranking),
         processes: Vec::new(),
+        ended: EndedProcesses::default(),
     }
 }

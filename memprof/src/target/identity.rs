@@ -1,6 +1,10 @@
 //! Whose a process is.
 
-use std::{fs, io};
+use std::{
+    collections::BTreeMap,
+    fs, io,
+    sync::{Mutex, PoisonError},
+};
 
 use nix::unistd::{Uid, User};
 
@@ -18,8 +22,22 @@ pub fn identity(pid: u32) -> io::Result<Identity> {
     Ok(Identity { user, container, unit })
 }
 
+/// How many names are remembered.
+const MOST_NAMES: usize = 256;
+
+/// Names that were looked up, which may take a directory service its time.
+static NAMES: Mutex<BTreeMap<u32, String>> = Mutex::new(BTreeMap::new());
+
 /// The name, or the number where there is none.
 fn user_name(user: u32) -> String {
+    let mut names = NAMES.lock().unwrap_or_else(PoisonError::into_inner);
+    if names.len() == MOST_NAMES && !names.contains_key(&user) {
+        names.clear();
+    }
+    names.entry(user).or_insert_with(|| look_up(user)).clone()
+}
+
+fn look_up(user: u32) -> String {
     let known = User::from_uid(Uid::from_raw(user)).ok().flatten();
     known.map_or_else(|| user.to_string(), |known| known.name)
 }
@@ -33,7 +51,11 @@ mod tests {
     #[test]
     fn users_have_names_or_numbers() {
         assert_eq!(user_name(0), "root");
-        assert_eq!(user_name(4_000_000_123), "4000000123");
+        for _ in 0..2 {
+            assert_eq!(user_name(4_000_000_123), "4000000123");
+        }
+        (4_000_000_000..4_000_001_000).for_each(|user| assert_eq!(user_name(user), user.to_string()));
+        assert!(NAMES.lock().unwrap().len() <= MOST_NAMES);
     }
 
     #[test]

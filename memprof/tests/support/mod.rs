@@ -222,6 +222,11 @@ impl Attached {
         Run::of(Output { stdout, ..output })
     }
 
+    /// Waits for its end, however it comes.
+    pub fn wait_for_end(mut self) {
+        self.child.wait().unwrap();
+    }
+
     /// Ctrl-C, and what it said.
     pub fn interrupt(self) -> Run {
         self.signal("INT");

@@ -16,6 +16,7 @@ const USUAL: [&str; 9] = [
     "live_functions",
     "live_launch",
     "live_images",
+    "live_children",
     "live_threads",
     "live_servers",
     "live_losses",

@@ -57,27 +57,14 @@ impl Recorder {
         if !candidate.lives() {
             return Err((LeftOut::Ended, name));
         }
-        let known = self.processes.len();
         let Err(error) = self.attach(candidate.sighting.pid) else { return Ok(()) };
         log::debug!("{name}: {error:#}");
-        self.abandon(known);
         if target::threads(candidate.sighting.pid).next().is_none() {
             Err((LeftOut::Ended, name))
         } else if error.is::<NoAllocator>() {
             Err((LeftOut::NoAllocator, name))
         } else {
             Err((LeftOut::Refused, format!("{name}: {error:#}")))
-        }
-    }
-
-    /// Forgets processes that were begun to be observed, from this place on.
-    fn abandon(&mut self, from: usize) {
-        for process in self.processes.split_off(from) {
-            self.kernel.untrack(process.target, process.pid);
-            if let Err(error) = self.forget(process.image) {
-                log::debug!("process {}: {error:#}", process.pid);
-            }
-            self.has_unmapped_code = true;
         }
     }
 }

@@ -1,6 +1,7 @@
 //! From probes to profiles: keeps what the kernel side tells of every observed process.
 
 mod candidates;
+mod following;
 mod frees;
 mod mapped_code;
 mod overhead;
@@ -8,6 +9,7 @@ mod probing;
 mod profile;
 mod samples;
 mod stack_turns;
+mod targets;
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -21,7 +23,12 @@ use std::{
 use rustix::time::{ClockId, clock_gettime};
 
 pub(super) use self::candidates::Candidate;
-use self::{frees::Frees, overhead::Moments};
+use self::{
+    following::{Forked, Orphans},
+    frees::Frees,
+    overhead::Moments,
+    targets::Targets,
+};
 use super::{
     code::CodeTables,
     observed::{Life, Observed},
@@ -30,8 +37,11 @@ use super::{
 };
 use crate::{
     heap::Heap,
-    kernel::{Kernel, TargetId},
-    model::{AttachPlan, Event, ImageId, Losses, ObjectId, OverheadLimit, RawStack, Sampling, Timestamp, Warning},
+    kernel::{Following, Kernel, Reach, Settings, TargetId},
+    model::{
+        AttachPlan, EndedProcesses, Event, ImageId, Losses, ObjectId, OverheadLimit, RawStack, Sampling, Timestamp,
+        Warning,
+    },
     overhead::Prices,
     plan::Functions,
     target::{self, ObjectTable},
@@ -62,8 +72,14 @@ pub(super) struct Recorder {
     functions: Functions,
     plans: HashMap<ObjectId, AttachPlan>,
     processes: Vec<Observed>,
-    /// How many targets there have been: their numbers are not used again.
-    targets: u32,
+    targets: Targets,
+    following: Following,
+    reach: Reach,
+    orphans: Orphans,
+    /// What was observed of processes that have ended, and are not in `processes` any more.
+    ended: EndedProcesses,
+    /// How many processes were followed too late to see their first moments.
+    seen_late: u64,
     heaps: HashMap<ImageId, Heap>,
     stacks: Stacks,
     /// Of images that are over.
@@ -87,10 +103,19 @@ impl Recorder {
             None if has_windows => Sampling::by_bytes(1),
             _ => options.sampling,
         };
-        let kernel = Kernel::load(options.sizes, options.unwind, sampling, has_windows, options.log_programs)?;
+        let settings = Settings {
+            sizes: options.sizes,
+            unwind: options.unwind,
+            sampling,
+            has_windows,
+            reach: options.reach,
+            following: options.following,
+            log: options.log_programs,
+        };
+        let kernel = Kernel::load(&settings)?;
         log::debug!("{}", kernel.load_cost());
         log::debug!("kernel memory: {}", bytesize::ByteSize(kernel.memory_bytes()));
-        Ok(Self {
+        let mut recorder = Self {
             kernel,
             sampling,
             sample_bytes: options.sampling.bytes(),
@@ -101,7 +126,12 @@ impl Recorder {
             functions: options.functions.clone(),
             plans: HashMap::new(),
             processes: Vec::new(),
-            targets: 0,
+            targets: Targets::default(),
+            following: options.following,
+            reach: options.reach,
+            orphans: Orphans::default(),
+            ended: EndedProcesses::default(),
+            seen_late: 0,
             heaps: HashMap::new(),
             stacks: Stacks::new(sampling),
             past_losses: Losses::default(),
@@ -112,7 +142,9 @@ impl Recorder {
             started: now(),
             reported: now(),
             told: now(),
-        })
+        };
+        recorder.offer_targets()?;
+        Ok(recorder)
     }
 
     /// The objects seen so far.
@@ -128,6 +160,11 @@ impl Recorder {
     /// Whether every observed process has ended, and all that they did is known.
     pub(super) fn is_over(&self) -> bool {
         self.processes.iter().all(|process| process.life == Life::Settled)
+    }
+
+    /// Whether the processes that were asked for have ended; others that they forked may run on.
+    pub(super) fn has_ended_as_asked(&self) -> bool {
+        self.processes.iter().all(|process| process.is_followed || process.life == Life::Settled)
     }
 
     /// Waits until there is something to drain.
@@ -161,13 +198,10 @@ impl Recorder {
         self.settle_ended();
         self.drop_rows_of_unmapped_code();
         self.probe_what_is_new()?;
+        self.drop_ended()?;
+        self.offer_targets()?;
         self.kernel.flush_log();
         Ok(())
-    }
-
-    fn next_target(&mut self) -> TargetId {
-        self.targets += 1;
-        TargetId(self.targets - 1)
     }
 
     /// Takes in blocks and events, and tells the unwinder what is new. Where a stack was copied, the unwinder waits for that: then the
@@ -261,7 +295,7 @@ impl Recorder {
                 if let Ok(identity) = target::identity(process.pid) {
                     process.identity = identity;
                 }
-                if by_other_thread {
+                if by_other_thread && self.reach == Reach::Targets {
                     self.probe_again(index, "one of its threads called execve");
                 }
             }
@@ -270,6 +304,9 @@ impl Recorder {
                     let is_main = thread == self.processes[index].pid;
                     self.probe_again(index, if is_main { "its main thread ended" } else { "one of its threads ended" });
                 }
+            }
+            Event::Fork { target, pid, parent, image, time } => {
+                self.follow(&Forked { target, pid, parent, image, time })?
             }
             Event::Filling | Event::Allocation { .. } | Event::Free { .. } | Event::Stack(_) | Event::StackCopy(_) => {}
         }
