@@ -5,9 +5,12 @@ mod identity;
 mod object;
 mod overhead;
 mod plan;
+mod process;
 mod profile;
+mod ranking;
 mod sampling;
 mod selection;
+mod trend;
 mod warning;
 
 pub use event::{Allocation, CopiedRegisters, Event, Losses, RawStack, StackCopy, Totals, Truncation};
@@ -19,10 +22,13 @@ pub use overhead::{
 pub use plan::{
     AllocatorFunction, AttachPlan, Choice, Emulation, EntryReason, Pointer, ProbeSite, Release, SearchedObject, Size,
 };
+pub use process::{Identity, Memory, Sighting};
 pub use profile::{
     EndedProcesses, Frame, LiveAllocation, Outstanding, ProcessSnapshot, Profile, ProfileFrame, RawFrame, Report,
     Snapshot, Source, StackSnapshot, StandardError, address_for_lookup,
 };
+pub use ranking::{Ranking, Watched};
 pub use sampling::{Sampling, WEIGHT_OF_ONE};
 pub use selection::{Selection, Sort};
-pub use warning::{Percent, Warning};
+pub use trend::{Course, Trend};
+pub use warning::{LeftOut, Percent, Warning};

@@ -3,8 +3,8 @@
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use super::{
-    BuildId, Losses, ObjectId, Overhead, OverheadLimit, ScaledFigures, ScaledProcess, StackId, Totals, Truncation,
-    Warning,
+    BuildId, Identity, Losses, ObjectId, Overhead, OverheadLimit, Ranking, ScaledFigures, ScaledProcess, StackId,
+    Totals, Truncation, Warning,
 };
 
 /// What was allocated and not freed.
@@ -149,6 +149,8 @@ pub struct ProcessSnapshot<F> {
     pub pid: u32,
     /// Its command name.
     pub command: String,
+    /// Whose it is.
+    pub identity: Identity,
     /// Whether it has exited.
     pub exited: bool,
     /// All that is outstanding, selected or not.
@@ -190,7 +192,9 @@ pub struct Snapshot<F> {
     pub losses: Losses,
     /// What the reader should know.
     pub warnings: Vec<Warning>,
-    /// In the order in which they were attached.
+    /// What watching the whole machine had shown before, if that was done.
+    pub ranking: Option<Ranking>,
+    /// In the order in which they were attached, or that of their growth in a sweep.
     pub processes: Vec<ProcessSnapshot<F>>,
     /// Beside those.
     pub ended: EndedProcesses,
@@ -214,6 +218,7 @@ impl<F> Snapshot<F> {
             max_overhead: self.max_overhead,
             losses: self.losses,
             warnings: self.warnings,
+            ranking: self.ranking,
             processes,
             ended: self.ended,
         }
@@ -225,6 +230,7 @@ impl<F> ProcessSnapshot<F> {
         ProcessSnapshot {
             pid: self.pid,
             command: self.command,
+            identity: self.identity,
             exited: self.exited,
             outstanding: self.outstanding,
             standard_error: self.standard_error,

@@ -5,6 +5,7 @@ use std::{io, path::Path};
 
 use serde::Serialize;
 
+use super::ranking_json::RankingView;
 use crate::model::{
     EndedProcesses, Frame, LiveAllocation, Losses, Outstanding, Overhead, ProcessSnapshot, Report, ScaledFigures,
     ScaledProcess, Source, StackId, StackSnapshot, StandardError, Totals,
@@ -33,6 +34,9 @@ struct ReportView<'a> {
     max_overhead_percent: Option<f64>,
     lost: LossesView,
     warnings: Vec<String>,
+    /// Only where a sweep has watched.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    watched: Option<RankingView<'a>>,
     processes: Vec<ProcessView<'a>>,
     /// Only where processes were followed and are not told one by one.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -69,6 +73,9 @@ struct CausesView {
 struct ProcessView<'a> {
     pid: u32,
     command: &'a str,
+    user: Option<&'a str>,
+    container: Option<&'a str>,
+    unit: Option<&'a str>,
     exited: bool,
     outstanding: OutstandingView,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -184,6 +191,7 @@ impl<'a> From<&'a Report> for ReportView<'a> {
             max_overhead_percent: report.max_overhead.map(|limit| limit.share() * 100.0),
             lost: (&report.losses).into(),
             warnings: report.warnings.iter().map(ToString::to_string).collect(),
+            watched: report.ranking.as_ref().map(Into::into),
             processes: report.processes.iter().map(|process| ProcessView::new(process, is_sampled)).collect(),
             ended_processes: (report.ended.processes > 0).then(|| report.ended.into()),
         }
@@ -214,6 +222,9 @@ impl<'a> ProcessView<'a> {
         Self {
             pid: process.pid,
             command: &process.command,
+            user: process.identity.user.as_deref(),
+            container: process.identity.container.as_deref(),
+            unit: process.identity.unit.as_deref(),
             exited: process.exited,
             outstanding: process.outstanding.into(),
             standard_error: is_sampled.then(|| process.standard_error.into()),

@@ -7,8 +7,9 @@ use jiff::tz::{TimeZone, offset};
 
 use super::{Format, Style};
 use crate::model::{
-    BuildId, EndedProcesses, Frame, LiveAllocation, Losses, Outstanding, Overhead, OverheadLimit, ProcessSnapshot,
-    Report, ScaledFigures, ScaledProcess, Source, StackId, StackSnapshot, StandardError, Totals, Warning,
+    BuildId, Course, EndedProcesses, Frame, Identity, LeftOut, LiveAllocation, Losses, Memory, Outstanding, Overhead,
+    OverheadLimit, ProcessSnapshot, Ranking, Report, ScaledFigures, ScaledProcess, Source, StackId, StackSnapshot,
+    StandardError, Totals, Trend, Warning, Watched,
 };
 
 type Outcome = Result<(), Box<dyn Error>>;
@@ -40,6 +41,7 @@ fn report(processes: Vec<ProcessSnapshot<Frame>>) -> Report {
         max_overhead: None,
         losses: Losses::default(),
         warnings: Vec::new(),
+        ranking: None,
         processes,
         ended: EndedProcesses::default(),
     }
@@ -49,6 +51,7 @@ fn process(stacks: Vec<StackSnapshot<Frame>>) -> ProcessSnapshot<Frame> {
     ProcessSnapshot {
         pid: 1234,
         command: "redis-server".to_owned(),
+        identity: Identity { user: Some("redis".to_owned()), ..Identity::default() },
         exited: false,
         outstanding: Outstanding { bytes: 50_541_363, allocations: 91_204 },
         standard_error: StandardError::default(),
@@ -164,6 +167,64 @@ fn windowed_report() -> Report {
     let stack = StackSnapshot { scaled: stack_scaled, ..stack(7, 32_505_856, vec![frame("main", "a.c", 12)]) };
     let process = ProcessSnapshot { scaled: Some(scaled), overhead: Some(overhead), ..process(vec![stack]) };
     Report { max_overhead: OverheadLimit::of_share(0.05), ..report(vec![process]) }
+}
+
+fn watched(pid: u32, command: &str, course: Course, rate: f64, change: i64) -> Watched {
+    let id = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
+    let trend = Trend {
+        course,
+        bytes_per_second: rate,
+        points: 60,
+        span: Duration::from_millis(29_800),
+        change_bytes: change,
+        lowest: 41_000_000,
+        highest: 47_340_000,
+        quiet: Duration::ZERO,
+    };
+    Watched {
+        pid,
+        command: command.to_owned(),
+        identity: Identity {
+            user: Some("redis".to_owned()),
+            container: (pid > 1000).then(|| id.to_owned()),
+            unit: Some(if pid > 1000 { format!("docker-{id}.scope") } else { "cron.service".to_owned() }),
+        },
+        memory: Memory { anonymous: 47_330_000, swapped: 4096, file: 9_000_000, shared: 0 },
+        trend,
+    }
+}
+
+fn ranking() -> Ranking {
+    Ranking {
+        elapsed: Duration::from_millis(30_050),
+        processes: 1212,
+        growing: 2,
+        suspects: vec![
+            watched(1234, "redis-server", Course::Grows, 1_258_291.2, 37_700_000),
+            watched(77, "cron\u{1b}[2J", Course::Grows, 102.4, 3000),
+        ],
+        others: vec![watched(4_000_000, "java", Course::Plateaued, 0.0, 6_340_000)],
+    }
+}
+
+fn report_of_a_sweep() -> Report {
+    let warnings = vec![Warning::LeftOut { reason: LeftOut::NoAllocator, count: 1, names: "cron (77)".to_owned() }];
+    let process = process(vec![stack(1, 32_505_856, vec![frame("main", "a.c", 12)])]);
+    Report { ranking: Some(ranking()), warnings, ..report(vec![process]) }
+}
+
+#[test]
+fn text_of_a_sweep() -> Outcome {
+    let nobody = Ranking { growing: 0, suspects: Vec::new(), others: Vec::new(), ..ranking() };
+    let nothing = Report { ranking: Some(nobody), ..report(Vec::new()) };
+    assert_snapshot!(plain(&report_of_a_sweep())? + &plain(&nothing)?);
+    Ok(())
+}
+
+#[test]
+fn json_of_a_sweep() -> Outcome {
+    assert_snapshot!(json(&report_of_a_sweep())?);
+    Ok(())
 }
 
 #[test]

@@ -10,6 +10,8 @@ use super::{
     figures::{
         bytes, change_of_bytes, count, duration, estimated_bytes, estimated_count, exact_bytes, percent, separated,
     },
+    ranking_text,
+    whose::whose,
 };
 use crate::model::{
     Frame, LiveAllocation, Losses, Outstanding, ProcessSnapshot, Report, ScaledFigures, Source, StackSnapshot,
@@ -61,7 +63,9 @@ struct Text<'a> {
 impl Text<'_> {
     fn write(&mut self) -> io::Result<()> {
         let report = self.report;
-        if report.processes.is_empty() {
+        if let Some(ranking) = &report.ranking {
+            write!(self.output, "{} {}", self.time, ranking_text::shown(ranking))?;
+        } else if report.processes.is_empty() {
             let (time, losses) = (&self.time, self.losses());
             writeln!(self.output, "{time} nothing is observed  {losses}\n")?;
         }
@@ -108,9 +112,10 @@ impl Text<'_> {
         let exited = if process.exited { ", exited" } else { "" };
         writeln!(
             self.output,
-            "{time} {name}{}{name:#} ({}{exited})  outstanding {}  ({} in {})  {}  {losses}",
+            "{time} {name}{}{name:#} ({}{exited}{})  outstanding {}  ({} in {})  {}  {losses}",
             visible(&process.command),
             process.pid,
+            whose(&process.identity),
             self.held(process.outstanding, process.standard_error),
             change_of_bytes(process.growth_bytes),
             duration(self.report.since_previous),

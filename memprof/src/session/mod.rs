@@ -10,11 +10,14 @@ mod observed;
 mod open_files;
 mod options;
 mod output;
+mod progress;
 mod recorder;
 mod signals;
 mod stacks;
+mod sweep;
 
 use std::{
+    cmp::Reverse,
     future::pending,
     os::unix::process::ExitStatusExt as _,
     path::Path,
@@ -25,7 +28,7 @@ use std::{
 use anyhow::{Context as _, anyhow};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, sleep_until};
 
-pub use self::options::{Following, Format, Functions, Options, Reach, Sizes, Unwind, Whom, parse_function};
+pub use self::options::{Following, Format, Functions, Options, Reach, Sizes, Sweep, Unwind, Whom, parse_function};
 use self::{
     launch::{Held, Launched},
     open_files::OpenFiles,
@@ -35,6 +38,7 @@ use self::{
 };
 use crate::{
     kernel,
+    model::Ranking,
     symbols::Symbolizer,
     target::{
         LaunchError,
@@ -54,6 +58,7 @@ pub fn run(whom: &Whom, options: &Options) -> anyhow::Result<ExitCode> {
         match whom {
             Whom::Processes(pids) => observe_processes(pids, options).await,
             Whom::Command(command) => observe_command(command, options, &open_files).await,
+            Whom::Machine(machine) => sweep::sweep(machine, options).await,
         }
     })
 }
@@ -147,6 +152,10 @@ struct Session<'a> {
     output: Output,
     signals: Signals,
     reports: u64,
+    /// What a sweep had seen before.
+    ranking: Option<Ranking>,
+    /// Whether processes come in the order of their growth.
+    ranks_by_growth: bool,
 }
 
 impl<'a> Session<'a> {
@@ -158,6 +167,8 @@ impl<'a> Session<'a> {
             recorder,
             symbolizer: Symbolizer::default(),
             reports: 0,
+            ranking: None,
+            ranks_by_growth: false,
         })
     }
 
@@ -214,7 +225,11 @@ impl<'a> Session<'a> {
     fn report(&mut self) -> anyhow::Result<Reader> {
         let profile = self.recorder.profile(&self.options.selection)?;
         let objects = self.recorder.objects();
-        let report = profile.map_frames(|frames| self.symbolizer.name(frames, |id| objects.get(id).cloned()));
+        let mut report = profile.map_frames(|frames| self.symbolizer.name(frames, |id| objects.get(id).cloned()));
+        report.ranking.clone_from(&self.ranking);
+        if self.ranks_by_growth {
+            report.processes.sort_by_key(|process| Reverse(process.growth_bytes));
+        }
         self.reports += 1;
         self.output.write(&report)
     }

@@ -14,9 +14,9 @@ use tokio::io::unix::AsyncFd;
 use super::{jit::JitNames, meter::Meter};
 use crate::{
     kernel::{CodeChanges, TargetId},
-    model::{ImageId, MappingNotice, ObjectId},
+    model::{Identity, ImageId, MappingNotice, ObjectId},
     readiness,
-    target::{AddressSpace, ObjectTable},
+    target::{self, AddressSpace, ObjectTable},
 };
 
 /// What a session knows of one process.
@@ -24,6 +24,7 @@ pub(super) struct Observed {
     pub(super) pid: u32,
     pub(super) target: TargetId,
     pub(super) command: String,
+    pub(super) identity: Identity,
     /// The image it runs now, or ran last.
     pub(super) image: ImageId,
     pub(super) space: AddressSpace,
@@ -61,6 +62,8 @@ pub(super) struct Observed {
 pub(super) enum Life {
     /// It runs.
     Running,
+    /// It had ended when it was first heard of. It is not known whether what is being read holds all that it did.
+    Ending,
     /// It has ended, but what it did last has not been read yet.
     Ended,
     /// It has ended, and all that it did is known.
@@ -77,7 +80,8 @@ impl Observed {
         space: AddressSpace,
         exit: AsyncFd<OwnedFd>,
     ) -> Self {
-        Self { exit: Some(exit), ..Self::unwatched(pid, target, command, image, space) }
+        let identity = target::identity(pid).unwrap_or_default();
+        Self { exit: Some(exit), identity, ..Self::unwatched(pid, target, command, image, space) }
     }
 
     fn unwatched(pid: u32, target: TargetId, command: String, image: ImageId, space: AddressSpace) -> Self {
@@ -85,6 +89,7 @@ impl Observed {
             pid,
             target,
             command,
+            identity: Identity::default(),
             image,
             space,
             jit: JitNames::of(pid),
@@ -105,7 +110,7 @@ impl Observed {
         }
     }
 
-    /// A process that was forked; without `exit` it has ended.
+    /// A process that was forked; without `exit` it has ended meanwhile.
     pub(super) fn forked(
         pid: u32,
         target: TargetId,
@@ -114,8 +119,9 @@ impl Observed {
         space: AddressSpace,
         exit: Option<AsyncFd<OwnedFd>>,
     ) -> Self {
-        let life = if exit.is_some() { Life::Running } else { Life::Ended };
-        Self { is_followed: true, life, exit, ..Self::unwatched(pid, target, command, image, space) }
+        let life = if exit.is_some() { Life::Running } else { Life::Ending };
+        let identity = exit.as_ref().and_then(|_| target::identity(pid).ok()).unwrap_or_default();
+        Self { is_followed: true, life, exit, identity, ..Self::unwatched(pid, target, command, image, space) }
     }
 
     /// Remembers that something was mapped or unmapped.
@@ -149,8 +155,11 @@ impl Observed {
 
     /// Whether it has just ended; registers for a wake-up if not.
     pub(super) fn poll_end(&mut self, context: &mut Context<'_>) -> bool {
-        let is_gone = |exit: &AsyncFd<OwnedFd>| exit.poll_read_ready(context).is_ready();
-        let has_ended = self.life == Life::Running && self.exit.as_ref().is_some_and(is_gone);
+        let has_ended = match self.life {
+            Life::Running => self.exit.as_ref().is_some_and(|exit| exit.poll_read_ready(context).is_ready()),
+            Life::Ending => true,
+            Life::Ended | Life::Settled => false,
+        };
         if has_ended {
             self.life = Life::Ended;
         }

@@ -1,5 +1,6 @@
 //! From probes to profiles: keeps what the kernel side tells of every observed process.
 
+mod candidates;
 mod following;
 mod frees;
 mod mapped_code;
@@ -21,6 +22,7 @@ use std::{
 
 use rustix::time::{ClockId, clock_gettime};
 
+pub(super) use self::candidates::Candidate;
 use self::{
     following::{Forked, Orphans},
     frees::Frees,
@@ -289,6 +291,9 @@ impl Recorder {
                 self.kernel.renew_code(process.target);
                 if let Ok(command) = target::command_name(process.pid) {
                     process.command = command;
+                }
+                if let Ok(identity) = target::identity(process.pid) {
+                    process.identity = identity;
                 }
                 if by_other_thread && self.reach == Reach::Targets {
                     self.probe_again(index, "one of its threads called execve");

@@ -2,7 +2,7 @@
 
 use anyhow::{Context as _, bail};
 
-use super::{Recorder, now};
+use super::{Recorder, candidates::NoAllocator, now};
 use crate::{
     kernel::{Attachee, Reach, TargetId},
     model::{AttachPlan, ObjectId, Warning},
@@ -46,6 +46,7 @@ impl Recorder {
         let attached = self.attach_probes(index);
         if attached.is_err() {
             self.processes.remove(index);
+            self.has_unmapped_code = true;
             self.forget(image)?;
             self.release(target, pid);
         }
@@ -64,7 +65,7 @@ impl Recorder {
         Process::find(pid).with_context(|| format!("process {pid} ended while memprof attached to it"))?;
         let functions = attached?.functions;
         if functions == 0 {
-            bail!("{}", self.no_allocator_in(index));
+            return Err(NoAllocator(self.no_allocator_in(index)).into());
         }
         self.warn_of_missing_functions(index);
         self.begin_metering(index)?;

@@ -42,6 +42,7 @@ impl Recorder {
             max_overhead: self.limit,
             losses,
             warnings: self.warnings(&losses)?,
+            ranking: None,
             processes,
             ended: self.ended,
         };
@@ -78,6 +79,7 @@ impl Recorder {
         let snapshot = ProcessSnapshot {
             pid: process.pid,
             command: process.command.clone(),
+            identity: process.identity.clone(),
             exited: process.life == Life::Settled && !process.meter.as_ref().is_some_and(|meter| meter.has_given_up),
             outstanding: heap.outstanding(),
             standard_error: heap.standard_error(),
