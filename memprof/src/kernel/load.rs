@@ -11,7 +11,7 @@ use aya_log::EbpfLogger;
 use memprof_common::{
     MAX_TARGETS,
     buckets::{Directory, table},
-    kernel_structs::KernelOffsets,
+    kernel_structs::{AreaOffsets, KernelOffsets},
     tables::unwind_mode,
     unwind::Row,
 };
@@ -20,11 +20,12 @@ use tokio::io::unix::AsyncFd;
 use super::{
     Kernel, KernelError,
     attach::Probes,
-    btf::kernel_offsets,
+    btf::{area_offsets, kernel_offsets},
     buckets::{BucketTable, KeyTable},
     mapped_array::MappedArray,
     mappings::MappingWatch,
     memory,
+    page_faults::{self, PageFaultWatch},
     stack_tables::{self, StackTables},
     tables::Tables,
 };
@@ -135,15 +136,25 @@ impl fmt::Display for LoadCost {
 
 /// Loads the programs and drops them: whether this kernel accepts them, and what that takes.
 pub(super) fn try_loading() -> Result<LoadCost, KernelError> {
-    load_programs(&mut load_object(
-        Sizes::default(),
-        Unwind::default(),
-        Sampling::default(),
-        false,
-        false,
-        &kernel_offsets(),
-    )?)
+    load_programs(&mut any_object(&AreaOffsets::default())?)
 }
+
+/// The same of the programs that watch page faults.
+pub(super) fn try_watching_page_faults() -> Result<(), KernelError> {
+    let areas = area_offsets();
+    if areas.are_known == 0 {
+        return Err(KernelError::Lacks(AREAS));
+    }
+    page_faults::load(&mut any_object(&areas)?)
+}
+
+fn any_object(areas: &AreaOffsets) -> Result<Ebpf, KernelError> {
+    let (sizes, unwind, sampling) = (Sizes::default(), Unwind::default(), Sampling::default());
+    load_object(sizes, unwind, sampling, false, false, &kernel_offsets(), areas)
+}
+
+/// What a kernel may lack that page faults are watched by.
+pub(super) const AREAS: &str = "what is mapped where: that needs its type information (BTF), and Linux 6.1 or newer";
 
 impl Kernel {
     /// Loads the programs and makes the maps. With `log`, the programs' rare conditions go to the process's logger.
@@ -158,7 +169,8 @@ impl Kernel {
         log: bool,
     ) -> Result<Self, KernelError> {
         let offsets = kernel_offsets();
-        let mut bpf = load_object(sizes, unwind, sampling, has_windows, log, &offsets)?;
+        let areas = area_offsets();
+        let mut bpf = load_object(sizes, unwind, sampling, has_windows, log, &offsets, &areas)?;
         let memory_bytes = bpf.maps().filter_map(|(_, map)| memory::of_map(map)).sum();
         let logger = log.then(|| EbpfLogger::init(&mut bpf)).transpose().map_err(failed)?.map(Logger);
         let load_cost = load_programs(&mut bpf)?;
@@ -185,6 +197,8 @@ impl Kernel {
             timing: None,
             tracked: take(&mut bpf, "TRACKED")?.try_into()?,
             mappings: MappingWatch::open()?,
+            page_faults: PageFaultWatch::default(),
+            finds_areas: areas.are_known != 0,
             tables: Tables::new(&mut bpf, sizes.rows())?,
             logger,
             images_numbered: 0,
@@ -203,6 +217,7 @@ fn load_object(
     has_windows: bool,
     log: bool,
     offsets: &KernelOffsets,
+    areas: &AreaOffsets,
 ) -> Result<Ebpf, KernelError> {
     let cpus = aya::util::nr_cpus().map_err(|(call, source)| KernelError::Call { call, source })? as u64;
     // Half of the nursery may fill before a drain, on all CPUs together; the other half is for while it runs.
@@ -240,6 +255,7 @@ fn load_object(
         .override_global("RING_MARK", &ring_mark, true)
         .override_global("UNWIND_MODE", &unwind_mode, true)
         .override_global("KERNEL_OFFSETS", offsets, true)
+        .override_global("AREA_OFFSETS", areas, true)
         .override_global(aya_log::LEVEL, &log_level, false)
         .load(&object)
         .map_err(failed)
@@ -261,6 +277,8 @@ fn load_programs(bpf: &mut Ebpf) -> Result<LoadCost, KernelError> {
         let result = match program {
             Program::UProbe(probe) => probe.load(),
             Program::RawTracePoint(tracepoint) => tracepoint.load(),
+            // For those who ask where memory grows: see `page_faults`.
+            Program::PerfEvent(_) | Program::FExit(_) => Ok(()),
             _ => Err(ProgramError::UnexpectedProgramType),
         };
         result.map_err(|error| refused(name, error))?;
@@ -269,7 +287,7 @@ fn load_programs(bpf: &mut Ebpf) -> Result<LoadCost, KernelError> {
 }
 
 /// The verifier's log is long and says nothing to a user: it is told to those who ask for more (`-v`).
-fn refused(program: &str, error: ProgramError) -> KernelError {
+pub(super) fn refused(program: &str, error: ProgramError) -> KernelError {
     match error {
         ProgramError::LoadError { io_error, verifier_log } => {
             log::debug!("the kernel on {program}: {verifier_log}");

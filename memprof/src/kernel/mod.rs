@@ -11,6 +11,7 @@ mod load;
 mod mapped_array;
 mod mappings;
 mod memory;
+mod page_faults;
 mod stack_tables;
 mod support;
 mod tables;
@@ -34,15 +35,17 @@ use tokio::io::unix::AsyncFd;
 use self::{
     attach::Probes,
     buckets::{BucketTable, KeyTable},
-    load::{Logger, take, try_loading},
+    load::{Logger, take, try_loading, try_watching_page_faults},
     mappings::MappingWatch,
+    page_faults::PageFaultWatch,
     stack_tables::StackTables,
     tables::Tables,
     timing::Timing,
 };
 pub use self::{
     load::{LoadCost, Sizes, Unwind},
-    support::{Check, Outcome, checks, programs, require},
+    page_faults::HugePages,
+    support::{Check, Outcome, checks, page_faults, programs, require},
     tables::{CodeChanges, MappedCode, NoRoom},
 };
 use crate::model::{
@@ -85,6 +88,9 @@ pub enum KernelError {
         /// What the kernel said.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// Something that this kernel is without.
+    #[error("this kernel does not tell {0}")]
+    Lacks(&'static str),
     /// A table of fixed size is full.
     #[error("too many {0} at once")]
     TooMany(&'static str),
@@ -111,6 +117,9 @@ pub struct Kernel {
     timing: Option<Timing>,
     tracked: HashMap<MapData, u32, Tracked>,
     mappings: MappingWatch,
+    page_faults: PageFaultWatch,
+    /// Whether the programs can tell what is mapped where.
+    finds_areas: bool,
     tables: Tables,
     logger: Option<Logger>,
     images_numbered: u32,
@@ -245,6 +254,15 @@ impl Kernel {
     /// Detaches all probes of a target. Returns before it is done.
     pub fn detach(&mut self, target: TargetId) {
         self.probes.detach(target);
+    }
+
+    /// Has one of so many page faults of tracked processes counted at its stack, and every huge page: from now on
+    /// [`Self::stack_totals`] are [`memprof_common::TOUCHED_PAGE`]s and [`memprof_common::TOUCHED_HUGE_PAGE`]s.
+    pub fn watch_page_faults(&mut self, period: u64) -> Result<HugePages, KernelError> {
+        if !self.finds_areas {
+            return Err(KernelError::Lacks(load::AREAS));
+        }
+        self.page_faults.begin(&mut self.bpf, period)
     }
 
     /// Takes everything out of the nursery. Blocks that are allocated meanwhile may stay until the next time.

@@ -7,7 +7,7 @@ use procfs::{
     process::{Process, Status},
 };
 
-use super::try_loading;
+use super::{try_loading, try_watching_page_faults};
 
 /// The oldest kernel with all that is needed: attach cookies (`bpf_get_attach_cookie`) came last.
 const OLDEST: KernelVersion = KernelVersion { major: 5, minor: 15, patch: 0 };
@@ -59,6 +59,18 @@ pub fn programs() -> Check {
         Err(error) => {
             let source = error.source().map(ToString::to_string).unwrap_or_default();
             Check::new(SUBJECT, error.to_string(), Outcome::Bad(source))
+        }
+    }
+}
+
+/// Whether the kernel can tell where memory grows. Nothing else is affected if it cannot.
+pub fn page_faults() -> Check {
+    const SUBJECT: &str = "page faults";
+    match try_watching_page_faults() {
+        Ok(()) => Check::new(SUBJECT, "watched by `memprof growth`", Outcome::Good),
+        Err(error) => {
+            let source = error.source().map(|source| format!(" ({source})")).unwrap_or_default();
+            Check::new(SUBJECT, format!("{error}{source}"), Outcome::Limited("`memprof growth` is limited".into()))
         }
     }
 }
