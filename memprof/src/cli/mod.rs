@@ -1,5 +1,6 @@
 //! The command line.
 
+mod growth;
 mod record;
 mod reporting;
 mod values;
@@ -44,6 +45,8 @@ enum Command {
         #[command(flatten)]
         functions: OwnFunctions,
     },
+    /// Show where memory grows, without any probe: the call stacks that touch new memory
+    Growth(growth::Growth),
 }
 
 impl Cli {
@@ -68,6 +71,10 @@ impl Cli {
                 let functions = functions.into_functions();
                 let is_well = doctor::examine(&pid, &functions, &mut io::stdout().lock())?;
                 Ok(if is_well { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+            }
+            Some(Command::Growth(growth)) => {
+                let (growing, options) = growth.into_session(log_programs);
+                session::run_growth(&growing, &options)
             }
             None => {
                 let (whom, options) = self.record.into_session(log_programs);

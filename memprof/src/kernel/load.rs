@@ -25,7 +25,7 @@ use super::{
     mapped_array::MappedArray,
     mappings::MappingWatch,
     memory,
-    page_faults::{self, PageFaultWatch},
+    page_faults::{self, HugePages, PageFaultWatch},
     stack_tables::{self, StackTables},
     tables::Tables,
 };
@@ -115,7 +115,7 @@ impl LoadCost {
         let milliseconds = start.elapsed().as_millis();
         let counts = || bpf.programs().filter_map(|(_, program)| program.info().ok()?.verified_instruction_count());
         Self {
-            programs: bpf.programs().count(),
+            programs: bpf.programs().filter(|(_, program)| program.info().is_ok()).count(),
             milliseconds,
             verified: counts().map(u64::from).sum(),
             verified_in_largest: counts().max().unwrap_or_default(),
@@ -140,7 +140,7 @@ pub(super) fn try_loading() -> Result<LoadCost, KernelError> {
 }
 
 /// The same of the programs that watch page faults.
-pub(super) fn try_watching_page_faults() -> Result<(), KernelError> {
+pub(super) fn try_watching_page_faults() -> Result<HugePages, KernelError> {
     let areas = area_offsets();
     if areas.are_known == 0 {
         return Err(KernelError::Lacks(AREAS));

@@ -45,11 +45,10 @@ pub enum HugePages {
 impl PageFaultWatch {
     /// Begins to run the program for one of `period` page faults of each kind on each CPU, and for all huge pages.
     pub(super) fn begin(&mut self, bpf: &mut Ebpf, period: u64) -> Result<HugePages, KernelError> {
-        let huge_pages = match load_huge_page(bpf).and_then(|()| attach_huge_page(bpf)) {
-            Ok(()) => HugePages::Counted,
-            Err(error) => HugePages::AsOnePage(error),
+        let huge_pages = match load(bpf)? {
+            HugePages::Counted => attach_huge_page(bpf).map_or_else(HugePages::AsOnePage, |()| HugePages::Counted),
+            as_one_page => as_one_page,
         };
-        load_page_fault(bpf)?;
         let page_fault: &mut PerfEvent = program(bpf, PAGE_FAULT)?;
         let descriptor = page_fault.fd().map_err(failed)?.as_fd().as_raw_fd();
         let cpus = aya::util::online_cpus().map_err(|(call, source)| KernelError::Call { call, source })?;
@@ -66,9 +65,10 @@ impl PageFaultWatch {
 }
 
 /// Loads the programs, and attaches them to nothing.
-pub(super) fn load(bpf: &mut Ebpf) -> Result<(), KernelError> {
-    load_huge_page(bpf)?;
-    load_page_fault(bpf)
+pub(super) fn load(bpf: &mut Ebpf) -> Result<HugePages, KernelError> {
+    let page_fault: &mut PerfEvent = program(bpf, PAGE_FAULT)?;
+    page_fault.load().map_err(|error| refused(PAGE_FAULT, error))?;
+    Ok(load_huge_page(bpf).map_or_else(HugePages::AsOnePage, |()| HugePages::Counted))
 }
 
 fn open(kind: Software, cpu: u32, period: u64) -> std::io::Result<Counter> {
@@ -78,15 +78,14 @@ fn open(kind: Software, cpu: u32, period: u64) -> std::io::Result<Counter> {
     builder.build()
 }
 
-fn load_page_fault(bpf: &mut Ebpf) -> Result<(), KernelError> {
-    let page_fault: &mut PerfEvent = program(bpf, PAGE_FAULT)?;
-    page_fault.load().map_err(|error| refused(PAGE_FAULT, error))
-}
-
+/// Some kernels allow no programs at their functions, or have no type information of them.
 fn load_huge_page(bpf: &mut Ebpf) -> Result<(), KernelError> {
     let types = Btf::from_sys_fs().map_err(failed)?;
     let huge_page: &mut FExit = program(bpf, HUGE_PAGE)?;
-    huge_page.load(HUGE_PAGE_FUNCTION, &types).map_err(|error| refused(HUGE_PAGE, error))
+    huge_page.load(HUGE_PAGE_FUNCTION, &types).map_err(|error| match refused(HUGE_PAGE, error) {
+        KernelError::Refused { source, .. } => KernelError::Call { call: "a program at one of its functions", source },
+        other => other,
+    })
 }
 
 fn attach_huge_page(bpf: &mut Ebpf) -> Result<(), KernelError> {

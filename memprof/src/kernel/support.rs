@@ -7,7 +7,7 @@ use procfs::{
     process::{Process, Status},
 };
 
-use super::{try_loading, try_watching_page_faults};
+use super::{HugePages, KernelError, try_loading, try_watching_page_faults};
 
 /// The oldest kernel with all that is needed: attach cookies (`bpf_get_attach_cookie`) came last.
 const OLDEST: KernelVersion = KernelVersion { major: 5, minor: 15, patch: 0 };
@@ -67,12 +67,20 @@ pub fn programs() -> Check {
 pub fn page_faults() -> Check {
     const SUBJECT: &str = "page faults";
     match try_watching_page_faults() {
-        Ok(()) => Check::new(SUBJECT, "watched by `memprof growth`", Outcome::Good),
+        Ok(HugePages::Counted) => Check::new(SUBJECT, "can be watched", Outcome::Good),
+        Ok(HugePages::AsOnePage(error)) => {
+            let lack = format!("`memprof growth` counts a huge page as one of 4 KiB ({})", with_source(&error));
+            Check::new(SUBJECT, "can be watched", Outcome::Limited(lack))
+        }
         Err(error) => {
-            let source = error.source().map(|source| format!(" ({source})")).unwrap_or_default();
-            Check::new(SUBJECT, format!("{error}{source}"), Outcome::Limited("`memprof growth` is limited".into()))
+            let lack = format!("there is no `memprof growth` ({})", with_source(&error));
+            Check::new(SUBJECT, "cannot be watched", Outcome::Limited(lack))
         }
     }
+}
+
+fn with_source(error: &KernelError) -> String {
+    error.source().map_or_else(|| error.to_string(), |source| format!("{error}: {source}"))
 }
 
 /// The first thing that makes it impossible to go on, as one line with the remedy.

@@ -45,6 +45,8 @@ pub(super) struct Observed {
     pub(super) is_about_to_start: bool,
     /// Whether it has become another program than the one that was attached or launched.
     pub(super) has_replaced_program: bool,
+    /// Whether it is to have probes, where there is something to probe.
+    pub(super) takes_probes: bool,
     /// Whether it has any probes.
     pub(super) is_probed: bool,
     pub(super) life: Life,
@@ -90,6 +92,7 @@ impl Observed {
             mappings_read: None,
             is_about_to_start: false,
             has_replaced_program: false,
+            takes_probes: true,
             is_probed: false,
             life: Life::Running,
             meter: None,

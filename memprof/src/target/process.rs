@@ -73,6 +73,12 @@ pub fn stack_end(pid: u32) -> u64 {
     stat(pid, pid).map_or(0, |stat| stat.startstack.next_multiple_of(PAGE))
 }
 
+/// The pids of all processes that there are, kernel threads included.
+pub fn all_processes() -> Vec<u32> {
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
+}
+
 pub(super) fn stat(pid: u32, thread: u32) -> io::Result<Stat> {
     let content = fs::read(format!("/proc/{pid}/task/{thread}/stat"))?;
     <Stat as procfs::FromRead>::from_read(content.as_slice()).map_err(io::Error::other)

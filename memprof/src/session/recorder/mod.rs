@@ -1,6 +1,7 @@
 //! From probes to profiles: keeps what the kernel side tells of every observed process.
 
 mod frees;
+mod growth;
 mod mapped_code;
 mod overhead;
 mod probing;
@@ -19,7 +20,7 @@ use std::{
 
 use rustix::time::{ClockId, clock_gettime};
 
-use self::{frees::Frees, overhead::Moments};
+use self::{frees::Frees, growth::GrowthWatch, overhead::Moments};
 use super::{
     code::CodeTables,
     observed::{Life, Observed},
@@ -69,6 +70,7 @@ pub(super) struct Recorder {
     has_unmapped_code: bool,
     mappings_lost: u64,
     warnings: Vec<Warning>,
+    growth: Option<GrowthWatch>,
     started: Timestamp,
     reported: Timestamp,
     /// When the unwinder was told last what code there is.
@@ -104,6 +106,7 @@ impl Recorder {
             has_unmapped_code: false,
             mappings_lost: 0,
             warnings: Vec::new(),
+            growth: None,
             started: now(),
             reported: now(),
             told: now(),
@@ -158,6 +161,11 @@ impl Recorder {
         self.probe_what_is_new()?;
         self.kernel.flush_log();
         Ok(())
+    }
+
+    /// Whether it is growth that is watched.
+    pub(super) fn watches_growth(&self) -> bool {
+        self.growth.is_some()
     }
 
     fn next_target(&self) -> TargetId {

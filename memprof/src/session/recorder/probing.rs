@@ -72,7 +72,7 @@ impl Recorder {
     pub(super) fn probe_what_is_new(&mut self) -> anyhow::Result<()> {
         for index in 0..self.processes.len() {
             let process = &self.processes[index];
-            if process.life != Life::Running || !process.has_new_objects {
+            if process.life != Life::Running || !process.has_new_objects || !process.takes_probes {
                 continue;
             }
             let pid = process.pid;
@@ -136,6 +136,9 @@ impl Recorder {
     /// Attaches everything anew to a thread that lives: probes are bound to one, and go with it.
     pub(super) fn probe_again(&mut self, index: usize, cause: &'static str) {
         let process = &mut self.processes[index];
+        if !process.takes_probes {
+            return;
+        }
         let (pid, target) = (process.pid, process.target);
         let planned: Vec<_> = std::mem::take(&mut process.planned).into_iter().collect();
         // A thread may end just when it was chosen.
