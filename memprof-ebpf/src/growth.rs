@@ -17,7 +17,7 @@ use crate::{
     arch::{Registers, Returning, at_kernel_entry},
     areas::{self, Area},
     kernel_structs::word,
-    maps::{TARGETS, TRACKED},
+    maps::{FAULTS_SEEN, TARGETS, TRACKED},
     stack, totals,
 };
 
@@ -57,6 +57,9 @@ impl Returning for Touching {
 /// A page was brought in.
 #[inline(always)]
 pub fn page_fault(ctx: &PerfEventContext) {
+    if let Some(seen) = FAULTS_SEEN.get_ptr_mut(0) {
+        totals::add(seen, 1);
+    }
     let Some(target) = current_target() else { return };
     // SAFETY: the kernel passes a valid context.
     let address = unsafe { (*ctx.ctx).addr };

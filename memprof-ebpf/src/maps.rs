@@ -102,6 +102,10 @@ pub static CACHE: Array<CachedRule> = Array::with_max_entries(1 << CachedRule::I
 #[map]
 pub static NODE: PerCpuArray<Node> = PerCpuArray::with_max_entries(1, 0);
 
+/// One word: how often the program for page faults ran on this CPU, for whatever process.
+#[map]
+pub static FAULTS_SEEN: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
+
 /// Slots of [`SCRATCH`].
 pub const SCRATCH_SLOTS: u32 = 4;
 

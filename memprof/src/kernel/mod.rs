@@ -265,6 +265,17 @@ impl Kernel {
         self.page_faults.begin(&mut self.bpf, period)
     }
 
+    /// How many page faults, of all processes, were to be counted by now.
+    pub fn page_faults_due(&mut self) -> Result<u64, KernelError> {
+        self.page_faults.due()
+    }
+
+    /// How many of them the program has seen. The kernel leaves out those that come while it is at work on a BPF map on the
+    /// same CPU.
+    pub fn page_faults_seen(&self) -> Result<u64, KernelError> {
+        self.page_faults.seen()
+    }
+
     /// Takes everything out of the nursery. Blocks that are allocated meanwhile may stay until the next time.
     pub fn drain_nursery(&mut self, mut apply: impl FnMut(ImageId, Allocation)) {
         self.nursery.take_all(|key, entry| {

@@ -8,13 +8,14 @@ use std::os::fd::{AsFd as _, AsRawFd as _};
 
 use aya::{
     Btf, Ebpf,
+    maps::{MapData, PerCpuArray},
     programs::{FExit, PerfEvent},
 };
 use perf_event::{Builder, Counter, events::Software};
 
 use super::{
     KernelError,
-    load::{failed, refused},
+    load::{failed, refused, take},
     program,
 };
 
@@ -31,6 +32,9 @@ const KINDS: [Software; 2] = [Software::PAGE_FAULTS_MIN, Software::PAGE_FAULTS_M
 #[derive(Default)]
 pub(super) struct PageFaultWatch {
     counters: Vec<Counter>,
+    period: u64,
+    /// How often the program ran on each CPU.
+    seen: Option<PerCpuArray<MapData, u64>>,
 }
 
 /// Whether huge pages are told of.
@@ -59,8 +63,23 @@ impl PageFaultWatch {
                 self.counters.push(counter);
             }
         }
+        self.period = period;
+        self.seen = Some(take(bpf, "FAULTS_SEEN")?.try_into()?);
         self.counters.iter_mut().try_for_each(Counter::enable).map_err(called("PERF_EVENT_IOC_ENABLE"))?;
         Ok(huge_pages)
+    }
+
+    /// How often the program should have run by now: as often as the events have come around.
+    pub(super) fn due(&mut self) -> Result<u64, KernelError> {
+        let period = self.period;
+        let runs = self.counters.iter_mut().map(|counter| Ok(counter.read()? / period));
+        runs.sum::<std::io::Result<u64>>().map_err(called("read of a perf event"))
+    }
+
+    /// How often it did run.
+    pub(super) fn seen(&self) -> Result<u64, KernelError> {
+        let Some(seen) = &self.seen else { return Ok(0) };
+        Ok(seen.get(&0, 0)?.iter().sum())
     }
 }
 

@@ -123,6 +123,9 @@ pub enum GrowthWarning {
     /// It could not be found what is mapped.
     #[error("{0} page faults are not counted because it could not be found what is mapped there")]
     Unresolved(u64),
+    /// The kernel did not run the program.
+    #[error("{0} page faults, of any processes, are not counted because the kernel was at work on a BPF map just then")]
+    Missed(u64),
     /// Notices of mappings were lost.
     #[error("the kernel dropped {0} notices of new mappings; code mapped in a process that exited since has no names")]
     MappingsLost(u64),
@@ -160,6 +163,8 @@ pub struct Growth<F> {
     pub period: u64,
     /// All processes, in page faults that were to be counted.
     pub losses: Losses,
+    /// Page faults, of any processes on the machine, that were to be counted and not seen.
+    pub missed: u64,
     /// What the reader should know.
     pub warnings: Vec<GrowthWarning>,
     /// Those that have touched most, first; without those of which there is nothing to say.
@@ -169,6 +174,11 @@ pub struct Growth<F> {
 }
 
 impl<F> Growth<F> {
+    /// Whether every page fault that was to be counted was, and has its stack.
+    pub fn is_complete(&self) -> bool {
+        self.losses.is_none() && self.missed == 0
+    }
+
     /// The same, each stack's frames replaced by `name(frames)`.
     pub fn map_frames<G>(self, mut name: impl FnMut(Vec<F>) -> Vec<G>) -> Growth<G> {
         let processes = self.processes.into_iter().map(|process| process.map_frames(&mut name)).collect();
@@ -177,6 +187,7 @@ impl<F> Growth<F> {
             elapsed: self.elapsed,
             period: self.period,
             losses: self.losses,
+            missed: self.missed,
             warnings: self.warnings,
             processes,
             watched: self.watched,

@@ -35,6 +35,7 @@ struct GrowthView<'a> {
 struct LostView {
     stacks: u64,
     unresolved: u64,
+    missed: u64,
 }
 
 #[derive(Serialize)]
@@ -83,7 +84,11 @@ impl<'a> From<&'a Growth<Frame>> for GrowthView<'a> {
             time: report.time.to_string(),
             elapsed_seconds: report.elapsed.as_secs_f64(),
             period: report.period,
-            lost: LostView { stacks: report.losses.stacks(), unresolved: report.losses.faults_unresolved },
+            lost: LostView {
+                stacks: report.losses.stacks(),
+                unresolved: report.losses.faults_unresolved,
+                missed: report.missed,
+            },
             warnings: report.warnings.iter().map(ToString::to_string).collect(),
             watched: report.watched,
             processes: report.processes.iter().map(Into::into).collect(),

@@ -105,12 +105,14 @@ impl Text<'_> {
     fn losses(&self) -> String {
         let Palette { good, bad, .. } = self.palette;
         let losses = &self.report.losses;
-        if losses.is_none() {
+        if self.report.is_complete() {
             return format!("{good}nothing lost{good:#}");
         }
         let whose = if self.report.processes.len() > 1 { " in all processes" } else { "" };
-        let lost = losses.stacks() + losses.faults_unresolved;
-        format!("{bad}LOST {} of page faults{whose}{bad:#}", count(lost, "stack"))
+        let kinds = [(losses.faults_unresolved + self.report.missed, "page fault"), (losses.stacks(), "stack")];
+        let occurred = kinds.into_iter().filter(|(number, _)| *number > 0);
+        let lost = occurred.map(|(number, noun)| count(number, noun)).collect::<Vec<_>>().join(", ");
+        format!("{bad}LOST {lost}{whose}{bad:#}")
     }
 
     /// Bytes and huge pages among them, in colour.

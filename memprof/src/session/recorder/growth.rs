@@ -8,8 +8,8 @@ use super::{Recorder, now};
 use crate::{
     kernel::HugePages,
     model::{
-        AnonymousMemory, Growth, GrowthOfProcess, GrowthOfStack, GrowthWarning, ImageId, Losses, ObjectId, ProfileFrame,
-        RawFrame, RawStack, StackId, Timestamp, Touched, address_for_lookup,
+        AnonymousMemory, Growth, GrowthOfProcess, GrowthOfStack, GrowthWarning, ImageId, Losses, ObjectId,
+        ProfileFrame, RawFrame, RawStack, StackId, Timestamp, Touched, address_for_lookup,
     },
     plan::only_reads,
     session::observed::{Life, Observed, exit_watch},
@@ -77,6 +77,7 @@ impl Recorder {
 
     /// What was touched so far, with `top` stacks of each process. Call [`Self::drain`] before.
     pub(in crate::session) fn growth(&mut self, top: Option<usize>) -> anyhow::Result<Growth<ProfileFrame>> {
+        let due = self.kernel.page_faults_due()?;
         self.unwind_copies(std::time::Duration::ZERO);
         let now = now();
         self.processes.iter_mut().for_each(|process| process.jit.read(now));
@@ -95,13 +96,16 @@ impl Recorder {
             }
         }
         processes.sort_by_key(|process| std::cmp::Reverse(process.touched.bytes()));
+        // By now, whatever was under way then has been seen.
+        let missed = due.saturating_sub(self.kernel.page_faults_seen()?);
         let watch = self.growth.as_ref();
         Ok(Growth {
             time: jiff::Timestamp::now(),
             elapsed: watch.map_or_else(Default::default, |watch| now.since(watch.started)),
             period: watch.map_or(1, |watch| watch.period),
             losses,
-            warnings: self.growth_warnings(&losses),
+            missed,
+            warnings: self.growth_warnings(&losses, missed),
             watched: self.processes.iter().filter(|process| process.life != Life::Settled).count(),
             processes,
         })
@@ -171,8 +175,9 @@ impl Recorder {
         })
     }
 
-    fn growth_warnings(&self, losses: &Losses) -> Vec<GrowthWarning> {
+    fn growth_warnings(&self, losses: &Losses, missed: u64) -> Vec<GrowthWarning> {
         let mut warnings: Vec<_> = GrowthWarning::of_losses(losses).collect();
+        warnings.extend((missed > 0).then_some(GrowthWarning::Missed(missed)));
         warnings.extend(self.growth.iter().flat_map(|watch| watch.warnings.iter().cloned()));
         warnings.extend((self.mappings_lost > 0).then_some(GrowthWarning::MappingsLost(self.mappings_lost)));
         warnings
