@@ -200,7 +200,8 @@ fn stacks_are_whole() {
     let report = work(&mut target, &mut watching);
     let growth = Growth::of(&report, target.pid());
     let largest = &growth.process["stacks"][0];
-    let functions: Vec<_> = frames(largest).iter().map(|frame| frame["function"].as_str().unwrap_or_default()).collect();
+    let functions: Vec<_> =
+        frames(largest).iter().map(|frame| frame["function"].as_str().unwrap_or_default()).collect();
     assert_eq!(functions[..3], ["first", "work", "main"], "{functions:?}");
     assert_eq!(functions.last(), Some(&"_start"), "{functions:?}");
     assert_eq!(largest["truncated"], Value::Null);

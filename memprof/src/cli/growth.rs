@@ -5,7 +5,10 @@ use std::{path::PathBuf, time::Duration};
 use bytesize::ByteSize;
 use clap::Args;
 
-use super::values::{period, unwind_memory};
+use super::{
+    record::refuse_repetition,
+    values::{period, unwind_memory},
+};
 use crate::{
     model::{Sampling, Selection},
     session::{Format, Functions, Growing, Options, Sizes, Unwind},
@@ -63,6 +66,7 @@ pub(super) struct Growth {
 
 impl Growth {
     pub(super) fn into_session(self, log_programs: bool) -> (Growing, Options) {
+        refuse_repetition(&self.pid);
         let period = self.period.unwrap_or(if self.all { PERIOD_OF_ALL } else { 1 });
         let growing = Growing { pids: (!self.all).then_some(self.pid), period };
         let options = Options {

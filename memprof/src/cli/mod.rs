@@ -17,6 +17,7 @@ Examples:
   memprof --pid 1234                    report every 5 seconds until Ctrl-C
   memprof --pid 1234 --older 1m -n 3    three reports of what is older than a minute
   memprof -- ./program --its-option     launch a command, report at its end
+  memprof growth --all                  where memory grows, of all processes, without a probe
   memprof doctor --pid 1234             can it be profiled, and if not, why?";
 
 /// Shows which call stacks of a running process hold memory that was allocated and not freed.

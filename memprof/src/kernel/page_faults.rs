@@ -87,6 +87,8 @@ impl PageFaultWatch {
 pub(super) fn load(bpf: &mut Ebpf) -> Result<HugePages, KernelError> {
     let page_fault: &mut PerfEvent = program(bpf, PAGE_FAULT)?;
     page_fault.load().map_err(|error| refused(PAGE_FAULT, error))?;
+    let verified = page_fault.info().ok().and_then(|info| info.verified_instruction_count());
+    log::debug!("{PAGE_FAULT}: {} instructions verified", verified.unwrap_or_default());
     Ok(load_huge_page(bpf).map_or_else(HugePages::AsOnePage, |()| HugePages::Counted))
 }
 
