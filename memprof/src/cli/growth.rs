@@ -17,14 +17,15 @@ use crate::{
 /// Of the page faults of all processes, one in so many is counted. A prime, lest something regular in a program keep step with it.
 const PERIOD_OF_ALL: u64 = 17;
 
-#[derive(Args, Debug)]
-#[command(after_help = "\
-Memory that is mapped, and has not been there, comes with a page fault. Of these, the kernel has one in --period
-counted, when the page is there, with the stack that touched it: no probe is set, in no process. Figures are of pages
-that are the process's own (RssAnon); those given back since are still counted.
+const AFTERWORD: &str = "\
+New memory comes with page faults. One in --period of them is counted, with the stack that touched the memory: no probe is set, \
+anywhere. Figures are of anonymous memory (RssAnon), whether it was given back since or not.
 
-Not seen are pages that come without a fault (MAP_POPULATE, mlock). Pages that are copied because of a fork are counted,
-and were counted in RssAnon before.")]
+Not seen is what comes without a page fault (MAP_POPULATE, mlock). Pages that are copied because of a fork are counted, and were in \
+RssAnon before.";
+
+#[derive(Args, Debug)]
+#[command(after_help = AFTERWORD)]
 pub(super) struct Growth {
     /// Process to watch; can be given several times
     #[arg(short, long, value_name = "PID", value_parser = clap::value_parser!(u32).range(1..), required_unless_present = "all")]

@@ -28,7 +28,7 @@ impl Text<'_> {
     fn write(&mut self) -> io::Result<()> {
         let report = self.report;
         if report.processes.is_empty() {
-            writeln!(self.output, "{} none of {} has grown", self.time, count(report.watched as u64, "process"))?;
+            writeln!(self.output, "{} no memory has grown ({} watched)  {}\n", self.time, report.watched, self.losses())?;
         }
         for process in &report.processes {
             self.header(process)?;

@@ -3,6 +3,8 @@
 mod escape;
 mod figures;
 mod growth_json;
+#[cfg(test)]
+mod growth_tests;
 mod growth_text;
 mod json;
 #[cfg(test)]
