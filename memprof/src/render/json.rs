@@ -161,7 +161,7 @@ struct StackView<'a> {
 }
 
 #[derive(Serialize)]
-struct FrameView<'a> {
+pub(super) struct FrameView<'a> {
     function: Option<&'a str>,
     source: Option<String>,
     directory: Option<String>,

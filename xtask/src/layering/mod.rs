@@ -35,8 +35,8 @@ const DOORS: [(&str, Place); 10] = [
     ("blazesym", Place::Module("symbols")),
     ("gimli", Place::Module("unwind")),
     ("object", Place::OneFile("elf.rs")),
-    // Two stages look at code, each for its own purpose.
-    ("iced_x86", Place::Files(&["plan/instructions.rs", "unwind/call_sites.rs"])),
+    // Two stages look at code, for different purposes.
+    ("iced_x86", Place::Files(&["plan/access.rs", "plan/instructions.rs", "unwind/call_sites.rs"])),
     ("ratatui", Place::Module("tui")),
     ("crossterm", Place::Module("tui")),
 ];

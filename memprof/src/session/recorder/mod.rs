@@ -3,6 +3,7 @@
 mod candidates;
 mod following;
 mod frees;
+mod growth;
 mod mapped_code;
 mod overhead;
 mod probing;
@@ -26,6 +27,7 @@ pub(super) use self::candidates::Candidate;
 use self::{
     following::{Forked, Orphans},
     frees::Frees,
+    growth::GrowthWatch,
     overhead::Moments,
     targets::Targets,
 };
@@ -89,6 +91,7 @@ pub(super) struct Recorder {
     has_unmapped_code: bool,
     mappings_lost: u64,
     warnings: Vec<Warning>,
+    growth: Option<GrowthWatch>,
     started: Timestamp,
     reported: Timestamp,
     /// When the unwinder was told last what code there is.
@@ -139,6 +142,7 @@ impl Recorder {
             has_unmapped_code: false,
             mappings_lost: 0,
             warnings: Vec::new(),
+            growth: None,
             started: now(),
             reported: now(),
             told: now(),
@@ -202,6 +206,11 @@ impl Recorder {
         self.offer_targets()?;
         self.kernel.flush_log();
         Ok(())
+    }
+
+    /// Whether it is growth that is watched.
+    pub(super) fn watches_growth(&self) -> bool {
+        self.growth.is_some()
     }
 
     /// Takes in blocks and events, and tells the unwinder what is new. Where a stack was copied, the unwinder waits for that: then the
@@ -306,7 +315,7 @@ impl Recorder {
                 }
             }
             Event::Fork { target, pid, parent, image, time } => {
-                self.follow(&Forked { target, pid, parent, image, time })?
+                self.follow_forked(&Forked { target, pid, parent, image, time })?
             }
             Event::Filling | Event::Allocation { .. } | Event::Free { .. } | Event::Stack(_) | Event::StackCopy(_) => {}
         }
