@@ -28,7 +28,13 @@ impl Text<'_> {
     fn write(&mut self) -> io::Result<()> {
         let report = self.report;
         if report.processes.is_empty() {
-            writeln!(self.output, "{} no memory has grown ({} watched)  {}\n", self.time, report.watched, self.losses())?;
+            writeln!(
+                self.output,
+                "{} no memory has grown ({} watched)  {}\n",
+                self.time,
+                report.watched,
+                self.losses()
+            )?;
         }
         for process in &report.processes {
             self.header(process)?;
