@@ -142,13 +142,14 @@ pub enum GrowthWarning {
 impl GrowthWarning {
     /// One for each cause of loss.
     pub fn of_losses(losses: &Losses) -> impl Iterator<Item = Self> + use<> {
-        let causes: [(u64, fn(u64) -> Self); 4] = [
-            (losses.stacks_ring_full, Self::StacksRingFull),
-            (losses.stacks_table_full, Self::StacksTableFull),
-            (losses.stacks_unreadable, Self::StacksUnreadable),
-            (losses.faults_unresolved, Self::Unresolved),
+        let if_any = |count: u64, warning: fn(u64) -> Self| (count > 0).then(|| warning(count));
+        let causes = [
+            if_any(losses.stacks_ring_full, Self::StacksRingFull),
+            if_any(losses.stacks_table_full, Self::StacksTableFull),
+            if_any(losses.stacks_unreadable, Self::StacksUnreadable),
+            if_any(losses.faults_unresolved, Self::Unresolved),
         ];
-        causes.into_iter().filter(|(count, _)| *count > 0).map(|(count, warning)| warning(count))
+        causes.into_iter().flatten()
     }
 }
 

@@ -111,6 +111,6 @@ fn print(figures: &Figures, what: &str) {
             known(manner.lost),
         ]
     });
-    println!("\n**{}**: {what}\n", figures.workload);
-    println!("{}", table::markdown(&["", "time", "of unobserved", "pages touched", "lost"], rows));
+    eprintln!("\n**{}**: {what}\n", figures.workload);
+    eprintln!("{}", table::markdown(&["", "time", "of unobserved", "pages touched", "lost"], rows));
 }
