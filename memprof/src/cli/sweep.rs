@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     model::Sort,
-    session::{self, Options, Whom},
+    session::{self, Following, Options, Reach, Whom},
 };
 
 #[derive(Args, Debug)]
@@ -52,9 +52,19 @@ impl Sweep {
             refuse(ErrorKind::MissingRequiredArgument, "--count needs --interval with sweep");
         }
         let timing = Timing { interval: self.interval, count: self.count, duration: Some(self.duration) };
+        let (reach, following) = self.whom();
         let options = self.observing.into_options(self.reporting, Sort::Growth, timing, log_programs);
+        let options = Options { reach, following, ..options };
         let watch = (!self.all).then_some(self.watch);
         let sweep = session::Sweep { watch, suspects: self.suspects.into(), parent: self.parent };
         (Whom::Machine(sweep), options)
+    }
+
+    /// What is attached to everything reaches everyone in any case, but for a limit to what that costs each. Otherwise nobody is to pay
+    /// but the suspects.
+    fn whom(&self) -> (Reach, Following) {
+        let reach = if self.all && !self.observing.has_limit() { Reach::Everyone } else { Reach::Targets };
+        let is_everyone = self.all && self.parent.is_none();
+        (reach, if is_everyone { Following::Everyone } else { Following::Children })
     }
 }

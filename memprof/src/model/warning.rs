@@ -116,8 +116,8 @@ pub enum Warning {
     },
     /// Processes that were forked were probed once they ran.
     #[error(
-        "{0} forked processes were observed from a moment after their start on: what they allocated before is not known (from the first \
-         instruction: --follow-children=exact)"
+        "{0} forked processes were observed from a moment after their start on: what they allocated before is not known (it is with \
+         --follow-children=exact, and with sweep --all)"
     )]
     SeenLate(u64),
     /// Too many processes were forked at once.

@@ -7,6 +7,7 @@ mod jit;
 mod launch;
 mod meter;
 mod observed;
+mod open_files;
 mod options;
 mod output;
 mod progress;
@@ -30,6 +31,7 @@ use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, sleep_unti
 pub use self::options::{Following, Format, Functions, Options, Reach, Sizes, Sweep, Unwind, Whom, parse_function};
 use self::{
     launch::{Held, Launched},
+    open_files::OpenFiles,
     output::{Output, Reader},
     recorder::Recorder,
     signals::{Asked, Signals, reaches_group},
@@ -50,11 +52,12 @@ use crate::{
 /// One line each, with the remedy where there is one.
 pub fn run(whom: &Whom, options: &Options) -> anyhow::Result<ExitCode> {
     kernel::require().map_err(|reason| anyhow!(reason))?;
+    let open_files = OpenFiles::raise();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("tokio")?;
     runtime.block_on(async {
         match whom {
             Whom::Processes(pids) => observe_processes(pids, options).await,
-            Whom::Command(command) => observe_command(command, options).await,
+            Whom::Command(command) => observe_command(command, options, &open_files).await,
             Whom::Machine(machine) => sweep::sweep(machine, options).await,
         }
     })
@@ -72,13 +75,17 @@ async fn observe_processes(pids: &[u32], options: &Options) -> anyhow::Result<Ex
     Ok(ExitCode::SUCCESS)
 }
 
-async fn observe_command(command: &[std::ffi::OsString], options: &Options) -> anyhow::Result<ExitCode> {
+async fn observe_command(
+    command: &[std::ffi::OsString],
+    options: &Options,
+    open_files: &OpenFiles,
+) -> anyhow::Result<ExitCode> {
     let program = Path::new(command.first().context("there is no command")?);
     let surroundings = Surroundings::own().context("the working directory is gone")?;
     let signals = Signals::catch().context("cannot catch signals")?;
     let mut recorder = Recorder::new(options)?;
     let objects = objects_of(program, &surroundings, recorder.objects_mut())?;
-    let held = Held::start(command)?;
+    let held = Held::start(command, open_files)?;
     let name = program.file_name().unwrap_or_default().to_string_lossy().into_owned();
     recorder.prepare(held.pid(), name, &objects)?;
     let mut session = Session::open(options, recorder, signals)?;

@@ -62,6 +62,8 @@ pub(super) struct Observed {
 pub(super) enum Life {
     /// It runs.
     Running,
+    /// It had ended when it was first heard of. It is not known whether what is being read holds all that it did.
+    Ending,
     /// It has ended, but what it did last has not been read yet.
     Ended,
     /// It has ended, and all that it did is known.
@@ -108,7 +110,7 @@ impl Observed {
         }
     }
 
-    /// A process that was forked; without `exit` it has ended.
+    /// A process that was forked; without `exit` it has ended meanwhile.
     pub(super) fn forked(
         pid: u32,
         target: TargetId,
@@ -117,7 +119,7 @@ impl Observed {
         space: AddressSpace,
         exit: Option<AsyncFd<OwnedFd>>,
     ) -> Self {
-        let life = if exit.is_some() { Life::Running } else { Life::Ended };
+        let life = if exit.is_some() { Life::Running } else { Life::Ending };
         let identity = exit.as_ref().and_then(|_| target::identity(pid).ok()).unwrap_or_default();
         Self { is_followed: true, life, exit, identity, ..Self::unwatched(pid, target, command, image, space) }
     }
@@ -153,8 +155,11 @@ impl Observed {
 
     /// Whether it has just ended; registers for a wake-up if not.
     pub(super) fn poll_end(&mut self, context: &mut Context<'_>) -> bool {
-        let is_gone = |exit: &AsyncFd<OwnedFd>| exit.poll_read_ready(context).is_ready();
-        let has_ended = self.life == Life::Running && self.exit.as_ref().is_some_and(is_gone);
+        let has_ended = match self.life {
+            Life::Running => self.exit.as_ref().is_some_and(|exit| exit.poll_read_ready(context).is_ready()),
+            Life::Ending => true,
+            Life::Ended | Life::Settled => false,
+        };
         if has_ended {
             self.life = Life::Ended;
         }

@@ -71,7 +71,9 @@ impl Recorder {
 
     /// Begins to observe a process that was forked.
     pub(super) fn follow(&mut self, forked: &Forked) -> anyhow::Result<()> {
-        let &Forked { pid, parent, image, .. } = forked;
+        let &Forked { pid, parent, image, time, .. } = forked;
+        // What the parent had mapped, and what was told of the child already.
+        self.take_mappings()?;
         let target = TargetId(forked.target);
         self.targets.note_accepted();
         if self.reach == Reach::Targets {
@@ -80,7 +82,7 @@ impl Recorder {
         let changes = self.kernel.code_changes(target);
         let exit = exit_watch(pid).ok().filter(|_| self.kernel.is_tracked(target, pid));
         let of_parent = self.processes.iter().rev().find(|process| process.pid == parent);
-        let mut space = of_parent.map_or_else(AddressSpace::default, |parent| parent.space.clone());
+        let mut space = of_parent.map_or_else(AddressSpace::default, |parent| parent.space.inherited(time));
         let inherited = of_parent.map_or_else(String::new, |parent| parent.command.clone());
         if exit.is_some() {
             target::read_mappings(pid, now())

@@ -35,7 +35,7 @@ impl Recorder {
 
     /// Reads the mappings of processes of which the kernel side says that code is unmapped.
     fn look_for_unmapped_code(&mut self) {
-        for process in self.processes.iter_mut().filter(|process| process.life != Life::Settled) {
+        for process in self.processes.iter_mut().filter(|process| process.life == Life::Running) {
             if !self.kernel.awaits_code(process.target) {
                 continue;
             }

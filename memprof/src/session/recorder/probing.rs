@@ -46,6 +46,7 @@ impl Recorder {
         let attached = self.attach_probes(index);
         if attached.is_err() {
             self.processes.remove(index);
+            self.has_unmapped_code = true;
             self.forget(image)?;
             self.release(target, pid);
         }
