@@ -1,5 +1,5 @@
 //! `memprof sweep` on small machines: families of processes, of which some leak.
-#![allow(clippy::unwrap_used, reason = "a failed step is a failed test")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a failed step is a failed test")]
 
 mod support;
 
@@ -8,8 +8,8 @@ use std::collections::HashMap;
 use serde_json::Value;
 use support::{Attached, Program, Report, Target, memprof, schema::assert_contract, signal};
 
-/// A family: the parent starts a child for each role on its command line, and tells their pids. When it is sent a line, the children
-/// begin; when all are ready again, it says so. What goes by time goes by the clock, however busy the machine is.
+/// A family: the parent starts a child for each role on its command line, and tells their pids. When it is sent a line,
+/// the children begin; when all are done, it says so. What goes by time goes by the clock, however busy the machine is.
 const FAMILY: &str = r#"
 #include <malloc.h>
 #include <signal.h>
