@@ -29,17 +29,21 @@ fn help_is_as_reviewed() {
     insta::assert_snapshot!("help", help(&["--help"]));
     insta::assert_snapshot!("help_of_doctor", help(&["doctor", "--help"]));
     insta::assert_snapshot!("help_of_growth", help(&["growth", "--help"]));
+    insta::assert_snapshot!("help_of_sweep", help(&["sweep", "--help"]));
 }
 
 /// Each option in a command of the README is one that exists.
 #[test]
 fn the_readme_uses_options_that_exist() {
     let readme = include_str!("../../README.md");
-    let help = help(&["--help"]) + &help(&["growth", "--help"]);
+    let help_of = ["sweep", "growth"].map(|mode| (format!("sudo memprof {mode}"), help(&[mode, "--help"])));
+    let help_of_all = help(&["--help"]);
     let blocks = readme.split("```").skip(1).step_by(2);
     let commands = blocks.flat_map(str::lines).filter(|line| line.starts_with("sudo memprof"));
     let mut options = 0;
     for command in commands {
+        let of_mode = help_of.iter().find(|(start, _)| command.starts_with(start)).map(|(_, help)| help);
+        let help = of_mode.unwrap_or(&help_of_all);
         let own = command.split(" -- ").next().unwrap().split('#').next().unwrap();
         for option in own.split_whitespace().filter(|word| word.starts_with("--")) {
             assert!(help.contains(&format!("{option} ")) || help.contains(&format!("{option}\n")), "{command}");
@@ -118,13 +122,17 @@ fn impossible_values_are_refused_with_the_option_and_the_reason() {
 #[test]
 fn contradictions_are_refused() {
     let nobody = "whom to profile? give --pid PID, or a command after --";
-    let cases: [(&[&str], &str); 7] = [
+    let cases: [(&[&str], &str); 11] = [
         (&[], nobody),
         (&["--"], nobody),
         (&["--interval", "1s"], nobody),
         (&["--pid", "1", "--pid", "1"], "the same --pid is given twice"),
         (&["--pid", "1", "--", "true"], "the argument '--pid <PID>' cannot be used with '[COMMAND]...'"),
         (&["--count", "2", "--", "true"], "--count needs --interval when a command is launched"),
+        (&["sweep", "--count", "2"], "--count needs --interval with sweep"),
+        (&["sweep", "--all", "--watch", "1m"], "the argument '--all' cannot be used with '--watch <TIME>'"),
+        (&["sweep", "--all", "--suspects", "3"], "the argument '--all' cannot be used with '--suspects <N>'"),
+        (&["sweep", "--min-size", "2KiB", "--max-size", "1KiB"], "--min-size is larger than --max-size"),
         (&["--quiet", "--verbose", "--pid", "1"], "the argument '--quiet' cannot be used with '--verbose...'"),
     ];
     for (arguments, expected) in cases {

@@ -93,7 +93,7 @@ impl MultiPrograms {
         link.offsets = offsets.as_ptr() as u64;
         link.cookies = cookies.as_ptr() as u64;
         link.cnt = sites.len() as u32;
-        link.flags = if *is_at_returns { BPF_F_UPROBE_MULTI_RETURN as u32 } else { 0 };
+        link.flags = if *is_at_returns { BPF_F_UPROBE_MULTI_RETURN } else { 0 };
         link.pid = pid.unwrap_or(0);
         // SAFETY: what the attributes point to outlives the call, and is as long as they say.
         unsafe { ask_kernel(bpf_cmd::BPF_LINK_CREATE, &attributes) }

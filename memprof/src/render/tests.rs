@@ -222,6 +222,27 @@ fn text_of_a_sweep() -> Outcome {
 }
 
 #[test]
+fn of_many_processes_those_that_hold_nothing_are_listed() -> Outcome {
+    let idle = |pid| ProcessSnapshot {
+        pid,
+        command: "idle".to_owned(),
+        outstanding: Outstanding::default(),
+        growth_bytes: 0,
+        ..process(Vec::new())
+    };
+    let with_idle = |number| report([process(Vec::new())].into_iter().chain((1..=number).map(idle)).collect());
+    assert_eq!(plain(&with_idle(7))?.matches("idle (").count(), 7);
+    let many = plain(&with_idle(8))?;
+    let names: Vec<_> = (1..=8).map(|pid| format!("idle ({pid})")).collect();
+    assert!(
+        many.ends_with(&format!("8 processes hold nothing and did not grow  nothing lost: {}\n\n", names.join(", "))),
+        "{many}"
+    );
+    assert_eq!(many.matches("outstanding").count(), 1, "{many}");
+    Ok(())
+}
+
+#[test]
 fn json_of_a_sweep() -> Outcome {
     assert_snapshot!(json(&report_of_a_sweep())?);
     Ok(())

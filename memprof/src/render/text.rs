@@ -21,6 +21,9 @@ use crate::model::{
 /// Longest function name, in characters, that the column of source locations makes room for.
 const WIDEST_FUNCTION: usize = 60;
 
+/// More processes are only shown one by one if they hold something.
+const MOST_IDLE: usize = 8;
+
 /// Writes the report, an empty line after each process and one after the warnings.
 pub(super) fn write(report: &Report, style: &Style, output: &mut dyn io::Write) -> io::Result<()> {
     let time = report.time.to_zoned(style.time_zone.clone()).strftime("[%H:%M:%S]").to_string();
@@ -69,7 +72,10 @@ impl Text<'_> {
             let (time, losses) = (&self.time, self.losses());
             writeln!(self.output, "{time} nothing is observed  {losses}\n")?;
         }
-        for process in &report.processes {
+        let are_many = report.processes.len() > MOST_IDLE;
+        let (idle, shown): (Vec<_>, Vec<_>) =
+            report.processes.iter().partition(|process| are_many && holds_nothing(process));
+        for process in shown {
             self.header(process)?;
             self.totals(process)?;
             self.sampling()?;
@@ -77,8 +83,24 @@ impl Text<'_> {
             self.stacks(process)?;
             writeln!(self.output)?;
         }
+        self.idle(&idle)?;
         self.ended()?;
         self.warnings()
+    }
+
+    /// Processes of which there is nothing to say, among many.
+    fn idle(&mut self, processes: &[&ProcessSnapshot<Frame>]) -> io::Result<()> {
+        let names: Vec<_> =
+            processes.iter().map(|process| format!("{} ({})", visible(&process.command), process.pid)).collect();
+        if names.is_empty() {
+            return Ok(());
+        }
+        let number = match names.len() {
+            1 => "1 process holds".to_owned(),
+            many => format!("{} processes hold", separated(many as u64)),
+        };
+        let (time, losses) = (&self.time, self.losses());
+        writeln!(self.output, "{time} {number} nothing and did not grow  {losses}: {}\n", names.join(", "))
     }
 
     /// Processes that were followed and are over.
@@ -266,6 +288,10 @@ pub(super) fn frames(frames: &[Frame], palette: &Palette, output: &mut dyn io::W
         writeln!(output, "        {function:width$}  {faint}{}{faint:#}", location(frame))?;
     }
     Ok(())
+}
+
+fn holds_nothing(process: &ProcessSnapshot<Frame>) -> bool {
+    process.outstanding.allocations == 0 && process.growth_bytes == 0
 }
 
 /// An estimate of what is held, with its standard error as far as that is known.

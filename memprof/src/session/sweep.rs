@@ -7,6 +7,7 @@ use std::{
 };
 
 use anyhow::Context as _;
+use rustix::time::{ClockId, clock_gettime};
 use tokio::time::{Instant, sleep};
 
 use super::{
@@ -23,10 +24,13 @@ use crate::{
     watch::{Ranked, Seen, Watch, rank},
 };
 
-/// How many looks there are, if that is neither too often nor too seldom.
-const LOOKS: u32 = 60;
-const LEAST_PAUSE: Duration = Duration::from_millis(50);
-const GREATEST_PAUSE: Duration = Duration::from_secs(2);
+/// How many looks there are, at most and at least; but pauses are not shorter, or longer, than that.
+const MOST_LOOKS: u32 = 60;
+const LEAST_LOOKS: u32 = 20;
+const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
+
+/// A pause for each unit of processor time that a look takes, if that leaves enough looks.
+const PAUSE_FOR_COST: u32 = 50;
 
 /// Whether the user has had enough.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,6 +93,8 @@ struct Watching {
     window: Duration,
     most_suspects: usize,
     start: Instant,
+    /// Processor time that the last look took.
+    cost: Duration,
 }
 
 impl Watching {
@@ -98,6 +104,7 @@ impl Watching {
             window,
             most_suspects: sweep.suspects,
             start: Instant::now(),
+            cost: Duration::ZERO,
         }
     }
 
@@ -124,17 +131,19 @@ impl Watching {
     }
 
     fn look(&mut self) -> anyhow::Result<()> {
+        let before = processor_time();
         let now = Timestamp(self.start.elapsed().as_nanos() as u64);
         let sightings = target::census().context("/proc")?;
         self.watch.take(&sightings, |series, memory| series.push(now, memory.all_anonymous()));
+        self.cost = processor_time().saturating_sub(before);
         Ok(())
     }
 
     /// Until the next look. Looks come at irregular times, so that nothing regular in a process hides from them.
     fn pause(&self) -> Duration {
         let random = RandomState::new().hash_one(0) as u32;
-        let pause = (self.window / LOOKS).clamp(LEAST_PAUSE, GREATEST_PAUSE);
-        pause.mul_f64(0.5 + f64::from(random) / f64::from(u32::MAX))
+        let by_cost = (self.cost * PAUSE_FOR_COST).clamp(self.window / MOST_LOOKS, self.window / LEAST_LOOKS);
+        by_cost.clamp(PAUSES.0, PAUSES.1).mul_f64(0.5 + f64::from(random) / f64::from(u32::MAX))
     }
 
     /// Who grows, as far as one can see.
@@ -152,6 +161,12 @@ impl Watching {
         let suspects = ranking.suspects.iter();
         suspects.filter_map(|suspect| Some(Candidate::new(sighting(suspect.pid)?, suspect.command.clone()))).collect()
     }
+}
+
+/// What this thread has used of it.
+fn processor_time() -> Duration {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::new(time.tv_sec.unsigned_abs(), time.tv_nsec as u32)
 }
 
 fn watched((seen, trend): (&Seen<Series>, Trend)) -> Watched {

@@ -53,6 +53,9 @@ const REPORT: &[(&str, Check)] = &[
 const PROCESS: &[(&str, Check)] = &[
     ("pid", |value| value.as_u64().is_some_and(|pid| pid > 0)),
     ("command", text),
+    ("user", text_or_nothing),
+    ("container", text_or_nothing),
+    ("unit", text_or_nothing),
     ("exited", Value::is_boolean),
     ("outstanding", |value| has(value, &[("bytes", count), ("allocations", count)])),
     ("totals", |value| {
