@@ -2,6 +2,7 @@
 
 mod event;
 mod identity;
+mod memory;
 mod object;
 mod overhead;
 mod plan;
@@ -13,6 +14,7 @@ mod warning;
 
 pub use event::{Allocation, CopiedRegisters, Event, Losses, RawStack, StackCopy, Totals, Truncation};
 pub use identity::{ImageId, ObjectId, StackId, Timestamp};
+pub use memory::{Cause, MemoryGrowth, ProcessVerdict, ResidentMemory};
 pub use object::{BuildId, FileIdentity, Mapping, MappingEvent, MappingNotice, Object, ObjectKind};
 pub use overhead::{
     CallCounts, Overhead, OverheadLimit, RunTime, RunTimes, ScaledFigures, ScaledProcess, TrapCost, TrapCosts,
@@ -21,8 +23,8 @@ pub use plan::{
     AllocatorFunction, AttachPlan, Choice, Emulation, EntryReason, Pointer, ProbeSite, Release, SearchedObject, Size,
 };
 pub use profile::{
-    Frame, LiveAllocation, Outstanding, ProcessSnapshot, Profile, ProfileFrame, RawFrame, Report, Snapshot, Source,
-    StackSnapshot, StandardError, address_for_lookup,
+    Ages, Frame, LiveAllocation, Outstanding, ProcessSnapshot, Profile, ProfileFrame, RawFrame, Report, Snapshot,
+    Source, StackSnapshot, StandardError, address_for_lookup,
 };
 pub use sampling::{Sampling, WEIGHT_OF_ONE};
 pub use selection::{Selection, Sort};

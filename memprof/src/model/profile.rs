@@ -3,8 +3,8 @@
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use super::{
-    BuildId, Losses, ObjectId, Overhead, OverheadLimit, ScaledFigures, ScaledProcess, StackId, Totals, Truncation,
-    Warning,
+    BuildId, Losses, ObjectId, Overhead, OverheadLimit, ProcessVerdict, ScaledFigures, ScaledProcess, StackId, Totals,
+    Trend, Truncation, Warning,
 };
 
 /// What was allocated and not freed.
@@ -99,6 +99,17 @@ pub struct LiveAllocation {
     pub age: Duration,
 }
 
+/// How old the blocks at a stack are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Ages {
+    /// Of the youngest.
+    pub youngest: Duration,
+    /// Half of them are at least as old.
+    pub median: Duration,
+    /// Of the oldest.
+    pub oldest: Duration,
+}
+
 /// What one stack holds.
 #[derive(Clone, Debug, PartialEq)]
 pub struct StackSnapshot<F> {
@@ -114,8 +125,10 @@ pub struct StackSnapshot<F> {
     pub growth_bytes: i64,
     /// All allocations made there over the observed time, freed since or not.
     pub total_allocations: u64,
-    /// Age of the oldest block selected.
-    pub oldest: Duration,
+    /// Of the blocks selected that were recorded.
+    pub ages: Ages,
+    /// Of its outstanding bytes (all, not just those selected).
+    pub trend: Trend,
     /// From the allocator's caller outwards. Empty where the stack was lost.
     pub frames: Vec<F>,
     /// Why frames may be missing, if they may.
@@ -141,6 +154,8 @@ pub struct ProcessSnapshot<F> {
     pub scaled: Option<ScaledProcess>,
     /// What it costs the process to be observed; nothing where that is not known.
     pub overhead: Option<Overhead>,
+    /// Whether it grows, and whether that is why its memory does.
+    pub verdict: ProcessVerdict,
     /// Change of the outstanding bytes since the previous report, or since the start.
     pub growth_bytes: i64,
     /// Most outstanding bytes seen at any drain.
@@ -209,6 +224,7 @@ impl<F> ProcessSnapshot<F> {
             standard_error: self.standard_error,
             scaled: self.scaled,
             overhead: self.overhead,
+            verdict: self.verdict,
             growth_bytes: self.growth_bytes,
             peak_bytes: self.peak_bytes,
             totals: self.totals,
@@ -228,7 +244,8 @@ impl<F> StackSnapshot<F> {
             scaled: self.scaled,
             growth_bytes: self.growth_bytes,
             total_allocations: self.total_allocations,
-            oldest: self.oldest,
+            ages: self.ages,
+            trend: self.trend,
             frames: name(self.frames),
             truncated: self.truncated,
             allocations: self.allocations,

@@ -6,6 +6,7 @@ mod json;
 #[cfg(test)]
 mod tests;
 mod text;
+mod verdict;
 
 use std::io::{self, Write as _};
 

@@ -48,6 +48,8 @@ pub(super) struct Observed {
     /// Whether it has any probes.
     pub(super) is_probed: bool,
     pub(super) life: Life,
+    /// Whether it was looked at when it had ended.
+    pub(super) has_been_looked_at_last: bool,
     /// What observing it costs; nothing before it is attached.
     pub(super) meter: Option<Meter>,
     exit: AsyncFd<OwnedFd>,
@@ -92,6 +94,7 @@ impl Observed {
             has_replaced_program: false,
             is_probed: false,
             life: Life::Running,
+            has_been_looked_at_last: false,
             meter: None,
             exit,
         }

@@ -1,6 +1,7 @@
 //! From probes to profiles: keeps what the kernel side tells of every observed process.
 
 mod frees;
+mod looks;
 mod mapped_code;
 mod overhead;
 mod probing;
@@ -19,9 +20,10 @@ use std::{
 
 use rustix::time::{ClockId, clock_gettime};
 
-use self::{frees::Frees, overhead::Moments};
+use self::{frees::Frees, looks::Looks, overhead::Moments};
 use super::{
     code::CodeTables,
+    histories::Histories,
     observed::{Life, Observed},
     options::Options,
     stacks::{Stacks, fingerprint},
@@ -62,6 +64,8 @@ pub(super) struct Recorder {
     processes: Vec<Observed>,
     heaps: HashMap<ImageId, Heap>,
     stacks: Stacks,
+    histories: Histories,
+    looks: Looks,
     /// Of images that are over.
     past_losses: Losses,
     code: CodeTables,
@@ -99,6 +103,8 @@ impl Recorder {
             processes: Vec::new(),
             heaps: HashMap::new(),
             stacks: Stacks::new(sampling),
+            histories: Histories::default(),
+            looks: Looks::default(),
             past_losses: Losses::default(),
             code: CodeTables::default(),
             has_unmapped_code: false,
@@ -240,6 +246,7 @@ impl Recorder {
                 self.forget(previous)?;
                 let process = &mut self.processes[index];
                 Self::begin_image(process, image, time);
+                self.histories.begin(image, time);
                 if !process.is_about_to_start {
                     process.has_replaced_program = true;
                     process.expected.clear();
