@@ -146,10 +146,9 @@ fn the_words_of_the_text_are_those_of_the_courses() {
         target.tell("step");
         assert_eq!(target.hear(), "done");
         memprof.signal("USR1");
-        support::wait_until("there is another report", || {
-            fs::read_to_string(&output).unwrap().matches("outstanding ").count() > 0
-                && fs::read_to_string(&output).unwrap().lines().filter(|line| line.starts_with('[')).count() >= reports
-        });
+        let count =
+            || fs::read_to_string(&output).unwrap_or_default().lines().filter(|line| line.starts_with('[')).count();
+        support::wait_until("there is another report", || count() >= reports);
     }
     let run = memprof.interrupt();
     assert!(run.status.success());
@@ -192,6 +191,7 @@ int main(int count, char **arguments) {
         CHECK(old[i] = malloc(STEP - 64));
         memset(old[i], 1, STEP - 64);
     }
+    if (count > 3) CHECK(dup2(open("/dev/null", O_WRONLY), 1) == 1);
     done();
     for (int step = 0;; step++) {
         await_line();
@@ -206,14 +206,9 @@ int main(int count, char **arguments) {
     }
 }"#;
 
-/// A file of at least a mebibyte, which is on a disk.
+/// A file of at least a mebibyte, which is on a disk and has no probes: where there are any, pages are copied.
 fn large_file() -> String {
-    let maps = fs::read_to_string("/proc/self/maps").unwrap();
-    maps.lines()
-        .filter_map(|line| line.split_whitespace().nth(5))
-        .find(|path| path.contains("/libc.so"))
-        .unwrap()
-        .to_owned()
+    std::env::current_exe().unwrap().to_str().unwrap().to_owned()
 }
 
 #[test]
@@ -237,7 +232,8 @@ fn a_process_learns_whether_it_is_malloc() {
         let (memory, verdict) = (&process.0["memory"], &process.0["verdict"]);
         assert_eq!(memory["cause"], cause, "{way}: {memory} {verdict}");
         let growth = number(&memory[field]);
-        assert!((STEPS << 20..STEPS + 1 << 20).contains(&(growth + 64 * STEPS)), "{way}: {growth} {memory}");
+        // A mebibyte a step, less what an allocator needs; and at most another for what else a process writes to.
+        assert!(((STEPS << 20)..(STEPS + 1) << 20).contains(&(growth + 64 * STEPS)), "{way}: {growth} {memory}");
         assert!(verdict["text"].as_str().unwrap().contains(says), "{way}: {verdict}");
         if way == "malloc" {
             assert_eq!((number(&memory["tracked_growth"]), &verdict["course"]), (STEPS << 20, &Value::from("grows")));
@@ -248,15 +244,14 @@ fn a_process_learns_whether_it_is_malloc() {
 #[test]
 fn a_command_has_all_its_memory_accounted_for_from_its_start() {
     let program = c(GROWS);
-    let words = [program.path().to_str().unwrap(), "malloc", &large_file()].map(str::to_owned);
+    let words = [program.path().to_str().unwrap(), "malloc", &large_file(), "quiet"].map(str::to_owned);
     let mut memprof = support::start(&["--interval", "20ms"], &words);
-    for _ in 0..24 {
+    for step in 1..=24 {
         memprof.tell("step");
-        let outstanding = |report: Report| report.process().outstanding().0;
-        let before = outstanding(memprof.next_report());
-        while outstanding(memprof.next_report()) == before {}
+        while memprof.next_report().process().outstanding() != (step << 20, step) {}
     }
     let report = memprof.next_report();
+    assert_contract(&report.0);
     let memory = &report.process().0["memory"];
     assert_eq!(memory["cause"], "heap", "{memory}");
     assert_eq!(memory["anonymous_growth"], memory["anonymous"], "{memory}");
