@@ -27,9 +27,17 @@ pub struct KernelOffsets {
     pub area_file: u32,
     /// `vm_area_struct.vm_flags`
     pub area_flags: u32,
+    /// 1 if those of tasks are known, which follow.
+    pub has_tasks: u32,
+    /// `task_struct.pid`
+    pub task_pid: u32,
+    /// `task_struct.tgid`
+    pub task_tgid: u32,
+    /// `task_struct.mm`
+    pub task_mm: u32,
 }
 
 /// `VM_EXEC` in `vm_flags` (include/linux/mm.h).
 pub const VM_EXEC: u64 = 4;
 
-const _: () = assert!(size_of::<KernelOffsets>() == 44);
+const _: () = assert!(size_of::<KernelOffsets>() == 60);

@@ -41,6 +41,8 @@ pub struct Cookie(pub u64);
 impl Cookie {
     const SITE_MASK: u64 = (1 << 15) - 1;
     const STEPPED: u64 = 1 << 15;
+    /// In place of a target, none of which has this number.
+    const EVERYONE: u32 = u16::MAX as u32;
 
     /// Packs a target (index into `TARGETS`, below [`MAX_TARGETS`]), its generation, and a site (index into `SITES`, below
     /// [`MAX_SITES`]).
@@ -52,6 +54,23 @@ impl Cookie {
     #[must_use]
     pub const fn in_window(self, window: u16) -> Self {
         Self(self.0 | (window as u64) << 16)
+    }
+
+    /// Of a site that is probed in every process that maps it. Which target it is of, the programs find by the pid
+    /// ([`Self::of_target`]).
+    pub const fn of_everyone(site: u32) -> Self {
+        Self::new(Self::EVERYONE, 0, site)
+    }
+
+    /// Whether it is of every process.
+    pub const fn is_of_everyone(self) -> bool {
+        self.target() == Self::EVERYONE
+    }
+
+    /// The same, of one target's probes of a generation.
+    #[must_use]
+    pub const fn of_target(self, target: u32, generation: u32) -> Self {
+        Self(self.0 & u32::MAX as u64 | (generation as u64) << 48 | (target as u64) << 32)
     }
 
     /// The same at an instruction that the kernel single-steps.
@@ -161,6 +180,8 @@ pub struct Tracked {
     pub target: u32,
     /// 1 once the main thread is gone, though others may live on.
     pub leader_exited: u32,
+    /// 1 if the process runs in the memory of the one that forked it (`vfork`), whose target it shares until it executes a program.
+    pub is_guest: u32,
 }
 
 /// Value of `NURSERY`, by [`buckets::block_key`]: what is known of a live block.
@@ -292,6 +313,8 @@ pub mod kind {
     pub const ALLOCATION: u32 = 7;
     /// [`super::Header`] alone, in `CONTROL`: the table of stacks passed its fill mark.
     pub const STACKS_FILLING: u32 = 8;
+    /// [`super::ForkRecord`], in `CONTROL`.
+    pub const FORK: u32 = 9;
 }
 
 /// Starts every record.
@@ -409,6 +432,35 @@ pub struct ExecRecord {
     pub reserved: u32,
 }
 
+/// A process was forked that is to be followed, or one that was not followed before executed a program. It has been given a target, one of `SPARES`, and an image.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ForkRecord {
+    /// [`kind::FORK`]; the image is the new one.
+    pub header: Header,
+    /// The new process's target (index into `TARGETS`).
+    pub target: u32,
+    /// Its pid.
+    pub pid: u32,
+    /// The pid of the process that forked it; zero if it has executed a program.
+    pub parent: u32,
+    /// Zero.
+    pub reserved: u32,
+}
+
+/// The programs' constant `FOLLOWS`: which processes are followed that are forked.
+pub mod follows {
+    /// None.
+    pub const NOBODY: u32 = 0;
+    /// Those of the processes that are observed.
+    pub const CHILDREN: u32 = 1;
+    /// All, but memprof's own.
+    pub const EVERYONE: u32 = 2;
+}
+
+/// Capacity of `SPARES`: processes that can be forked before userspace hears of the first.
+pub const MAX_SPARES: u32 = 512;
+
 /// The thread exited that a target's probes are bound to; the process may live on in other threads.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -422,12 +474,12 @@ pub struct ProbedThreadExitRecord {
 }
 
 const _: () = {
-    assert!(MAX_TARGETS <= 1 << 16);
+    assert!(MAX_TARGETS <= Cookie::EVERYONE);
     assert!(MAX_SITES as u64 <= Cookie::SITE_MASK + 1);
     assert!(size_of::<Binding>() == 16);
     assert!(size_of::<Calls>() == 48);
     assert!(size_of::<Site>() == 24);
-    assert!(size_of::<Tracked>() == 8);
+    assert!(size_of::<Tracked>() == 12);
     assert!(size_of::<NurseryEntry>() == 32);
     assert!(size_of::<StackTotals>() == 8);
     assert!(size_of::<StackTurn>() == 24);
@@ -442,6 +494,7 @@ const _: () = {
     assert!(StackCopyRecord::PREFIX == 64);
     assert!(size_of::<StackCopyRecord>() == 64 + STACK_COPY_BYTES);
     assert!(size_of::<ExecRecord>() == 32);
+    assert!(size_of::<ForkRecord>() == 32);
     assert!(size_of::<ProbedThreadExitRecord>() == 24);
 };
 

@@ -7,6 +7,8 @@ use aya_ebpf::{
 };
 use memprof_common::Cookie;
 
+use crate::following;
+
 /// What a program knows of a function that returns: from its return probe, or at its `ret` instruction.
 pub trait Returning: EbpfContext {
     /// The caller's registers, once the function has returned.
@@ -57,11 +59,12 @@ impl Returning for ProbeContext {
     }
 }
 
-/// The cookie that the probe was attached with.
+/// The cookie that the probe was attached with, or would have been, if it was the running process's own.
 #[inline(always)]
 pub fn cookie(ctx: &impl EbpfContext) -> Cookie {
     // SAFETY: the context is the program's own.
-    Cookie(unsafe { bpf_get_attach_cookie(ctx.as_ptr()) })
+    let cookie = Cookie(unsafe { bpf_get_attach_cookie(ctx.as_ptr()) });
+    if cookie.is_of_everyone() { Cookie(following::own_cookie(cookie.0)) } else { cookie }
 }
 
 /// The stack pointer at the function's entry, or at its `ret`, where it points to the return address.

@@ -17,6 +17,10 @@ static KERNEL_OFFSETS: KernelOffsets = KernelOffsets {
     store_last: 0,
     area_file: 0,
     area_flags: 0,
+    has_tasks: 0,
+    task_pid: 0,
+    task_tgid: 0,
+    task_mm: 0,
 };
 
 /// Where fields are.
@@ -24,6 +28,12 @@ static KERNEL_OFFSETS: KernelOffsets = KernelOffsets {
 pub fn offsets() -> KernelOffsets {
     // SAFETY: a plain read of a constant that the loader may have replaced.
     unsafe { core::ptr::read_volatile(&raw const KERNEL_OFFSETS) }
+}
+
+/// Half a word in a structure at an offset; zero if it cannot be read.
+#[inline(always)]
+pub fn half_word(structure: u64, offset: u32) -> u32 {
+    word(structure, offset) as u32
 }
 
 /// The word in a structure at an offset; zero if it cannot be read, which the helper sees to: so the verifier has one path to

@@ -1,5 +1,4 @@
-//! `execve` and exit of what is tracked. A fork needs nothing: probes are bound to the parent's address space, and the
-//! kernel takes them out of the child's.
+//! `execve` and exit of what is tracked. What becomes of a fork, [`crate::following`] says.
 
 use core::intrinsics::{AtomicOrdering, atomic_xadd};
 
@@ -13,7 +12,7 @@ use memprof_common::{
 };
 
 use crate::{
-    in_flight, mapping_changes,
+    following, in_flight, mapping_changes,
     maps::{BINDINGS, EXECS, SPACES, TARGETS, TRACKED},
     records, totals,
 };
@@ -23,7 +22,11 @@ use crate::{
 pub fn exec(ctx: &RawTracePointContext) {
     let thread = bpf_get_current_pid_tgid();
     let pid = (thread >> 32) as u32;
-    let Some(tracked) = tracked(pid) else { return };
+    let Some(tracked) = tracked(pid) else { return following::exec(ctx, pid, false) };
+    if tracked.is_guest != 0 {
+        in_flight::forget(thread);
+        return following::exec(ctx, pid, true);
+    }
     let caller = ctx.arg::<i32>(1) as u32;
     let by_other_thread = caller != pid;
     if tracked.leader_exited != 0 && !by_other_thread {
@@ -36,21 +39,12 @@ pub fn exec(ctx: &RawTracePointContext) {
     // the main one has become it, under its number.
     in_flight::forget(thread);
     in_flight::forget(u64::from(pid) << 32 | u64::from(caller));
-    begin_image(ctx, tracked.target, by_other_thread);
+    replace_image(ctx, tracked.target, by_other_thread);
 }
 
 #[inline(always)]
-fn begin_image(ctx: &RawTracePointContext, target: u32, by_other_thread: bool) {
-    let (Some(current), Some(execs)) = (TARGETS.get_ptr_mut(target), EXECS.get_ptr_mut(0)) else { return };
-    // Not relaxed: LLVM makes an addition out of that which returns nothing, and takes the summand for the old value.
-    // SAFETY: a map value, valid while the program runs.
-    let number = unsafe { atomic_xadd::<_, _, { AtomicOrdering::AcqRel }>(execs, 1u32) };
-    let image = IMAGE_FROM_EXEC | number;
-    clear_space(target, number);
-    // Without room for its totals the image is still recorded.
-    totals::begin(image);
-    // SAFETY: only the one thread that a process has in `execve` writes this.
-    let previous_image = unsafe { core::ptr::replace(current, image) };
+fn replace_image(ctx: &RawTracePointContext, target: u32, by_other_thread: bool) {
+    let Some((previous_image, image)) = begin_image(target) else { return };
     // SAFETY: the helper has no preconditions.
     let header = Header { kind: kind::EXEC, image, time: unsafe { bpf_ktime_get_ns() } };
     let by_other_thread = u32::from(by_other_thread);
@@ -58,6 +52,21 @@ fn begin_image(ctx: &RawTracePointContext, target: u32, by_other_thread: bool) {
     if !records::control(&ExecRecord { header, target, previous_image, by_other_thread, reserved: 0 }) {
         warn!(ctx, "an execve could not be told: the control ring is full");
     }
+}
+
+/// Gives a target a new image; which it had before, and which it has now.
+#[inline(always)]
+pub fn begin_image(target: u32) -> Option<(u32, u32)> {
+    let (current, execs) = (TARGETS.get_ptr_mut(target)?, EXECS.get_ptr_mut(0)?);
+    // Not relaxed: LLVM makes an addition out of that which returns nothing, and takes the summand for the old value.
+    // SAFETY: a map value, valid while the program runs.
+    let number = unsafe { atomic_xadd::<_, _, { AtomicOrdering::AcqRel }>(execs, 1u32) };
+    let image = IMAGE_FROM_EXEC | number;
+    clear_space(target, number);
+    // Without room for its totals the image is still recorded.
+    totals::begin(image);
+    // SAFETY: only the one thread that a process has in `execve` writes this, or the one that forks it.
+    Some((unsafe { core::ptr::replace(current, image) }, image))
 }
 
 /// Nothing is mapped as it was; userspace will tell what is.
@@ -81,6 +90,12 @@ pub fn thread_exit(ctx: &RawTracePointContext) {
     in_flight::forget(thread);
     let (pid, thread) = ((thread >> 32) as u32, thread as u32);
     let Some(tracked) = tracked(pid) else { return };
+    if tracked.is_guest != 0 {
+        if pid == thread {
+            let _ = TRACKED.remove(pid);
+        }
+        return;
+    }
     if pid == thread {
         tracked.leader_exited = 1;
     }

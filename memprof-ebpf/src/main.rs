@@ -13,6 +13,7 @@ mod arch;
 mod buckets;
 mod calls;
 mod copy;
+mod following;
 mod in_flight;
 mod kernel_structs;
 mod lifecycle;
@@ -153,6 +154,13 @@ pub fn free_described(ctx: ProbeContext) -> u32 {
 #[raw_tracepoint(tracepoint = "sched_process_exec")]
 pub fn process_exec(ctx: RawTracePointContext) -> i32 {
     lifecycle::exec(&ctx);
+    0
+}
+
+/// A process or a thread was forked.
+#[raw_tracepoint(tracepoint = "sched_process_fork")]
+pub fn process_fork(ctx: RawTracePointContext) -> i32 {
+    following::fork(&ctx);
     0
 }
 

@@ -3,11 +3,11 @@
 use aya_ebpf::{
     bindings::BPF_F_MMAPABLE,
     macros::map,
-    maps::{Array, HashMap, PerCpuArray, RingBuf},
+    maps::{Array, HashMap, PerCpuArray, Queue, RingBuf},
 };
 use memprof_common::{
-    Binding, Cookie, ImageTotals, InFlight, MAX_FRAMES, MAX_SITES, MAX_TARGETS, NurseryEntry, Site, StackCopyRecord,
-    StackRecord, StackTotals, StackTurn, Tracked,
+    Binding, Cookie, ImageTotals, InFlight, MAX_FRAMES, MAX_SITES, MAX_SPARES, MAX_TARGETS, NurseryEntry, Site,
+    StackCopyRecord, StackRecord, StackTotals, StackTurn, Tracked,
     buckets::Line,
     tables::{CachedRule, MappedCode, Space},
 };
@@ -57,6 +57,14 @@ pub static SITES: Array<Site> = Array::with_max_entries(MAX_SITES, 0);
 /// Processes whose `execve` and exit matter, by pid.
 #[map]
 pub static TRACKED: HashMap<u32, Tracked> = HashMap::with_max_entries(MAX_TARGETS, 0);
+
+/// Targets for processes that are yet to be forked. Userspace sees to it that there are some.
+#[map]
+pub static SPARES: Queue<u32> = Queue::with_max_entries(MAX_SPARES, 0);
+
+/// One word: how many processes could not be followed.
+#[map]
+pub static UNFOLLOWED: Array<u64> = Array::with_max_entries(1, 0);
 
 /// One word: how many images the kernel side has numbered.
 #[map]

@@ -24,3 +24,4 @@ pub mod symbols;
 pub mod target;
 pub mod trend;
 pub mod unwind;
+pub mod watch;

@@ -14,10 +14,15 @@ fn main() -> ExitCode {
     })
 }
 
+/// Names come from processes, and a terminal obeys what it is sent.
+fn without_orders(message: &str) -> String {
+    message.replace(|character: char| character.is_control() && character != '\n', "\u{fffd}")
+}
+
 fn start_log(level: log::LevelFilter) {
     use std::io::Write as _;
     env_logger::Builder::new()
         .filter(Some("memprof"), level)
-        .format(|output, record| writeln!(output, "memprof: {}", record.args()))
+        .format(|output, record| writeln!(output, "memprof: {}", without_orders(&record.args().to_string())))
         .init();
 }

@@ -269,6 +269,14 @@ fn arguments_environment_and_directory_are_passed_on() {
 }
 
 #[test]
+fn the_limit_of_open_files_is_passed_on() {
+    let memprof = memprof().get_program().to_owned();
+    let line = r#"ulimit -Sn 200 && exec "$0" --quiet --output /dev/null -- sh -c 'ulimit -Sn'"#;
+    let output = Command::new("sh").args(["-c", line]).arg(memprof).output().unwrap();
+    assert_eq!(stdout(&output), "200\n");
+}
+
+#[test]
 fn no_descriptor_of_memprofs_reaches_the_command() {
     let list = "for i in /proc/self/fd/*; do readlink $i; done";
     let inherited =

@@ -407,7 +407,7 @@ fn text_reports_say_who_and_whether_anything_was_lost() {
     let headers: Vec<_> = text.lines().filter(|line| line.starts_with('[')).collect();
     assert_eq!(headers.len(), 2, "{text}");
     for header in headers {
-        assert!(header.contains(&format!("python3 ({})  outstanding ", python.pid())), "{header}");
+        assert!(header.contains(&format!("python3 ({}, root", python.pid())), "{header}");
         assert!(header.ends_with("nothing lost"), "{header}");
     }
     assert!(!text.contains('\u{1b}'));

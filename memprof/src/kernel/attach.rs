@@ -1,18 +1,22 @@
 //! Probes: which program serves which behaviour, and in which order they go in and out.
 
-use std::{collections::HashMap, thread::JoinHandle};
+use std::{
+    collections::{HashMap, HashSet},
+    thread::JoinHandle,
+};
 
 use aya::{
     Ebpf,
     maps::{Array, MapData},
-    programs::{
-        UProbe,
-        uprobe::{UProbeAttachLocation, UProbeAttachPoint, UProbeLink, UProbeScope},
-    },
 };
 use memprof_common::{Binding, Cookie, MAX_SITES, NO_ARGUMENT, Site, result};
 
-use super::{KernelError, TargetId, program, take, trap::Traps};
+use super::{
+    KernelError, TargetId,
+    programs::{AttachError, Link, Programs, Whom},
+    take,
+    trap::Traps,
+};
 use crate::model::{AllocatorFunction, AttachPlan, Object, ObjectId, Pointer, ProbeSite, Release, Size, TrapCosts};
 
 /// The programs for a function: what runs at its entry, and at its return. What is frequent has programs of its own; for the
@@ -52,15 +56,46 @@ enum Order {
 }
 
 impl Probe<'_> {
+    /// Whether the two can be attached together, being neighbours in order.
+    fn goes_with(&self, next: &Self) -> bool {
+        let kind = |probe: &Self| (probe.order, probe.program, probe.site.object, probe.is_windowed());
+        kind(self) == kind(next)
+    }
+
     /// Whether it is there within windows only, where there are windows. What frees blocks is always there.
     fn is_windowed(&self) -> bool {
         self.site.function.release == Release::None
     }
 }
 
+/// Whom the probes reach.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Reach {
+    /// The targets, each by probes of its own.
+    #[default]
+    Targets,
+    /// Every process that maps a probed file, now or later: one probe at each site does for all targets.
+    Everyone,
+}
+
+/// The process that probes are attached to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Attachee {
+    /// Its pid.
+    pub pid: u32,
+    /// Any living thread of it.
+    pub thread: u32,
+}
+
+/// Threads that wait for probes to go.
+const MOST_DETACHERS: usize = 64;
+
 /// All attached probes.
 pub(super) struct Probes {
+    reach: Reach,
     has_windows: bool,
+    everywhere: HashSet<(ObjectId, u64)>,
+    everyones: Vec<Link>,
     windows: HashMap<TargetId, Window>,
     traps: Traps,
     sites: Array<MapData, Site>,
@@ -74,11 +109,18 @@ pub(super) struct Probes {
 /// The probes of one target.
 #[derive(Debug, Default)]
 struct Attached {
-    sites: Vec<(ObjectId, u64)>,
+    sites: HashSet<(ObjectId, u64)>,
     thread: u32,
-    links: Vec<UProbeLink>,
+    is_leader: bool,
+    links: Vec<Link>,
     /// Those of the current window, with the order in which they go: function by function.
-    windowed: Vec<((u32, bool), UProbeLink)>,
+    windowed: Vec<((u32, bool), Link)>,
+}
+
+impl Attached {
+    fn into_links(self) -> Vec<Link> {
+        self.links.into_iter().chain(self.windowed.into_iter().map(|(_, link)| link)).collect()
+    }
 }
 
 /// A target's current window, or the next one.
@@ -93,7 +135,9 @@ struct Window {
 impl Drop for Probes {
     fn drop(&mut self) {
         self.traps.release();
-        self.targets.clear();
+        let links = self.targets.drain().flat_map(|(_, attached)| attached.into_links());
+        let links: Vec<Link> = links.chain(self.everyones.drain(..)).collect();
+        self.drop_elsewhere(links);
         for detaching in self.detaching.drain(..) {
             let _ = detaching.join();
         }
@@ -102,9 +146,12 @@ impl Drop for Probes {
 
 impl Probes {
     /// No probes yet.
-    pub(super) fn new(bpf: &mut Ebpf, has_windows: bool) -> Result<Self, KernelError> {
+    pub(super) fn new(bpf: &mut Ebpf, reach: Reach, has_windows: bool) -> Result<Self, KernelError> {
         Ok(Self {
+            reach,
             has_windows,
+            everywhere: HashSet::new(),
+            everyones: Vec::new(),
             windows: HashMap::new(),
             traps: Traps::default(),
             sites: take(bpf, "SITES")?.try_into()?,
@@ -116,49 +163,66 @@ impl Probes {
         })
     }
 
-    /// Attaches what of `plan` is not attached yet.
+    /// Attaches what of `plan` is not attached yet; how many sites that is.
     pub(super) fn attach<'a>(
         &mut self,
-        bpf: &mut Ebpf,
+        programs: &mut Programs,
         target: TargetId,
-        thread: u32,
+        process: Attachee,
         plan: &AttachPlan,
         object: impl Fn(ObjectId) -> Option<&'a Object>,
-    ) -> Result<(), KernelError> {
-        let is_first = !self.targets.contains_key(&target);
-        if is_first {
-            self.targets.entry(target).or_default().thread = thread;
-            // Before the probes, so that the end of the thread cannot be missed.
-            self.bind(target, thread)?;
+    ) -> Result<usize, KernelError> {
+        if !self.targets.contains_key(&target) {
+            self.begin(target, process)?;
         }
-        let attached = self.targets.get(&target).map_or(&[][..], |attached| &attached.sites);
-        let is_new = |site: &&ProbeSite| !attached.contains(&(site.object, site.offset_in_file));
+        let attached = match self.reach {
+            Reach::Targets => self.targets.get(&target).map(|attached| &attached.sites),
+            Reach::Everyone => Some(&self.everywhere),
+        };
+        let is_new =
+            |site: &&ProbeSite| attached.is_none_or(|there| !there.contains(&(site.object, site.offset_in_file)));
         let sites: Vec<&ProbeSite> = plan.sites.iter().filter(is_new).collect();
         let has_windowed = self.window(target).has_probes;
         let probes = in_order(&sites).into_iter().filter(|probe| has_windowed || !probe.is_windowed());
-        self.attach_probes(bpf, target, thread, probes, object)?;
-        let attached = self.targets.entry(target).or_default();
-        attached.sites.extend(sites.iter().map(|site| (site.object, site.offset_in_file)));
-        Ok(())
+        self.attach_probes(programs, target, &probes.collect::<Vec<_>>(), object)?;
+        let there = match self.reach {
+            Reach::Targets => &mut self.targets.entry(target).or_default().sites,
+            Reach::Everyone => &mut self.everywhere,
+        };
+        there.extend(sites.iter().map(|site| (site.object, site.offset_in_file)));
+        Ok(sites.len())
+    }
+
+    /// Before the probes, so that the end of the thread that they go with cannot be missed.
+    fn begin(&mut self, target: TargetId, Attachee { pid, thread }: Attachee) -> Result<(), KernelError> {
+        let thread = if self.reach == Reach::Targets { thread } else { 0 };
+        let attached = Attached { thread, is_leader: thread == pid, ..Attached::default() };
+        self.targets.insert(target, attached);
+        self.bind(target, thread)
+    }
+
+    /// Makes a target ready for a process that is yet to be forked.
+    pub(super) fn reserve(&mut self, target: TargetId) -> Result<(), KernelError> {
+        self.bind(target, 0)
     }
 
     /// Begins a window: attaches the probes of what only allocates, of these plans. They do not count before the target is
     /// [opened](Self::set_open).
     pub(super) fn begin_window<'a>(
         &mut self,
-        bpf: &mut Ebpf,
+        programs: &mut Programs,
         target: TargetId,
         plans: &[&AttachPlan],
         object: impl Fn(ObjectId) -> Option<&'a Object>,
     ) -> Result<(), KernelError> {
         let window = self.window(target);
         let (Some(attached), false) = (self.targets.get(&target), window.has_probes) else { return Ok(()) };
-        let (thread, sites) = (attached.thread, attached.sites.clone());
+        let sites = attached.sites.clone();
         self.windows.insert(target, Window { has_probes: true, ..window });
         let is_attached = |site: &&ProbeSite| sites.contains(&(site.object, site.offset_in_file));
         let sites: Vec<_> = plans.iter().flat_map(|plan| &plan.sites).filter(is_attached).collect();
         let probes = in_order(&sites).into_iter().filter(Probe::is_windowed);
-        self.attach_probes(bpf, target, thread, probes, object)
+        self.attach_probes(programs, target, &probes.collect::<Vec<_>>(), object)
     }
 
     /// Ends a window: detaches its probes, which takes a second or two and is not waited for. The target is to be closed. From here on
@@ -174,7 +238,7 @@ impl Probes {
         let mut links = std::mem::take(&mut attached.windowed);
         // What was attached first is called most: each breakpoint is gone as soon as it is its turn.
         links.sort_by_key(|(order, _)| *order);
-        self.drop_elsewhere(links);
+        self.drop_elsewhere(links.into_iter().map(|(_, link)| link));
     }
 
     /// Lets allocations count, or not.
@@ -202,52 +266,105 @@ impl Probes {
         Ok(self.bindings.set(target.0, binding, 0)?)
     }
 
-    fn attach_probes<'a, 'b>(
+    /// Attaches these, those of one program in one object together.
+    fn attach_probes<'a>(
         &mut self,
-        bpf: &mut Ebpf,
+        programs: &mut Programs,
         target: TargetId,
-        thread: u32,
-        probes: impl Iterator<Item = Probe<'b>>,
+        probes: &[Probe<'_>],
         object: impl Fn(ObjectId) -> Option<&'a Object>,
     ) -> Result<(), KernelError> {
-        let generation = self.generations.get(&target).copied().unwrap_or_default();
-        let window = self.window(target).number;
-        for probe in probes {
-            let number = self.number(probe.site)?;
-            let object = object(probe.site.object).ok_or(KernelError::TooMany("objects forgotten"))?;
-            let is_stepped = match probe.program {
-                // On a `ret`.
-                EXIT => self.traps.steps(bpf),
-                _ => self.traps.is_stepped(bpf, &probe.site.choice),
-            };
-            let cookie = Cookie::new(target.0, generation, number).stepped(is_stepped);
-            let is_windowed = self.has_windows && probe.is_windowed();
-            let cookie = if is_windowed { cookie.in_window(window) } else { cookie };
-            let link = attach_one(bpf, probe, object, cookie, thread)?;
+        for together in probes.chunk_by(Probe::goes_with) {
+            let Some(first) = together.first() else { continue };
+            let object = object(first.site.object).ok_or(KernelError::TooMany("objects forgotten"))?;
+            let order = (self.number(first.site)?, first.order == Order::Return);
+            let links = self.attach_together(programs, target, together, object)?;
             let attached = self.targets.entry(target).or_default();
-            if is_windowed {
-                attached.windowed.push(((number, probe.order == Order::Return), link));
-            } else {
-                attached.links.push(link);
+            match self.reach {
+                Reach::Everyone => self.everyones.extend(links),
+                Reach::Targets if self.has_windows && first.is_windowed() => {
+                    attached.windowed.extend(links.into_iter().map(|link| (order, link)));
+                }
+                Reach::Targets => attached.links.extend(links),
             }
         }
         Ok(())
     }
 
+    fn attach_together(
+        &mut self,
+        programs: &mut Programs,
+        target: TargetId,
+        probes: &[Probe<'_>],
+        object: &Object,
+    ) -> Result<Vec<Link>, KernelError> {
+        let mut sites = Vec::new();
+        for probe in probes {
+            sites.push((probe.offset_in_file, self.cookie(programs, target, probe)?));
+        }
+        let (function, program) =
+            probes.first().map_or(("nothing", ""), |first| (first.site.function.name, first.program));
+        let failed_here = |source: AttachError| KernelError::Attach { function, path: object.path.clone(), source };
+        let path = object.reachable_path().ok_or_else(|| failed_here("the file cannot be opened".into()))?;
+        programs.attach(program, &path, &sites, self.whom(target)).map_err(failed_here)
+    }
+
+    fn whom(&self, target: TargetId) -> Whom {
+        match (self.reach, self.targets.get(&target)) {
+            (Reach::Targets, Some(Attached { thread, is_leader, .. })) => {
+                Whom::Thread { thread: *thread, is_leader: *is_leader }
+            }
+            (Reach::Targets, None) => Whom::Thread { thread: 0, is_leader: false },
+            (Reach::Everyone, _) => Whom::Everyone,
+        }
+    }
+
+    fn cookie(&mut self, programs: &mut Programs, target: TargetId, probe: &Probe<'_>) -> Result<Cookie, KernelError> {
+        let number = self.number(probe.site)?;
+        let is_stepped = match probe.program {
+            // On a `ret`.
+            EXIT => self.traps.steps(programs),
+            _ => self.traps.is_stepped(programs, &probe.site.choice),
+        };
+        let generation = self.generations.get(&target).copied().unwrap_or_default();
+        let cookie = match self.reach {
+            Reach::Everyone => Cookie::of_everyone(number),
+            Reach::Targets => Cookie::new(target.0, generation, number),
+        };
+        let cookie = cookie.stepped(is_stepped);
+        let is_windowed = self.has_windows && probe.is_windowed();
+        Ok(if is_windowed { cookie.in_window(self.window(target).number) } else { cookie })
+    }
+
     /// Detaches all probes of a target. They mean nothing any more at once; they go elsewhere and later: each takes a grace period
-    /// of the kernel's, about 0.1 s, and the kernel does one after the other (`event_mutex` in kernel/trace/trace_event_perf.c).
+    /// of the kernel's, about 0.1 s. Of links of many probes each takes one, all at the same time; of perf events the kernel takes one
+    /// after the other (`event_mutex` in kernel/trace/trace_event_perf.c).
     pub(super) fn detach(&mut self, target: TargetId) {
         let Some(attached) = self.targets.remove(&target) else { return };
         let generation = self.generations.entry(target).or_default();
         *generation = generation.wrapping_add(1);
         // The index is in range, as it was when they were attached.
         let _ = self.bind(target, 0);
-        self.drop_elsewhere(attached);
+        self.drop_elsewhere(attached.into_links());
     }
 
-    fn drop_elsewhere(&mut self, links: impl Send + 'static) {
+    fn drop_elsewhere(&mut self, links: impl IntoIterator<Item = Link>) {
         self.detaching.retain(|detaching| !detaching.is_finished());
-        self.detaching.push(std::thread::spawn(|| drop(links)));
+        let (mut singles, mut multis) = (Vec::new(), Vec::new());
+        for link in links {
+            match link {
+                Link::Single { .. } => singles.push(link),
+                Link::Multi { .. } => multis.push(link),
+            }
+        }
+        let at_once = multis.len().div_ceil(MOST_DETACHERS).max(1);
+        let mut multis = multis.into_iter().peekable();
+        let mut parts = vec![singles];
+        while multis.peek().is_some() {
+            parts.push(multis.by_ref().take(at_once).collect());
+        }
+        let parts = parts.into_iter().filter(|part| !part.is_empty());
+        self.detaching.extend(parts.map(|part| std::thread::spawn(|| drop(part))));
     }
 
     fn number(&mut self, site: &ProbeSite) -> Result<u32, KernelError> {
@@ -330,36 +447,12 @@ fn in_order<'a>(sites: &[&'a ProbeSite]) -> Vec<Probe<'a>> {
             }
         }
     }
-    probes.sort_by_key(|probe| probe.order);
+    probes.sort_by_key(|probe| (probe.order, probe.is_windowed(), probe.program));
     probes
 }
 
 /// What runs at the `ret` instructions of functions without a return probe.
 const EXIT: &str = "exit_pointer";
-
-fn attach_one(
-    bpf: &mut Ebpf,
-    probe: Probe<'_>,
-    object: &Object,
-    cookie: Cookie,
-    thread: u32,
-) -> Result<UProbeLink, KernelError> {
-    let failed_here = |source: Box<dyn std::error::Error + Send + Sync>| KernelError::Attach {
-        function: probe.site.function.name,
-        path: object.path.clone(),
-        source,
-    };
-    let path = object.reachable_path().ok_or_else(|| failed_here("the file cannot be opened".into()))?;
-    let thread = thread.try_into().map_err(|_| failed_here("there is no thread 0".into()))?;
-    let location = UProbeAttachLocation::AbsoluteOffset(probe.offset_in_file);
-    let point = UProbeAttachPoint { location, cookie: Some(cookie.0) };
-    let uprobe = program::<UProbe>(bpf, probe.program)?;
-    let link = uprobe
-        .attach(point, path, UProbeScope::OneProcess(thread))
-        .and_then(|id| uprobe.take_link(id))
-        .map_err(|error| failed_here(error.into()))?;
-    Ok(link)
-}
 
 #[cfg(test)]
 mod tests {
@@ -399,7 +492,7 @@ mod tests {
     fn frees_go_in_before_returns_and_returns_before_entries() {
         let sites = [site(&MALLOC, 0x2000), site(&REALLOC, 0x3000), site(&FREE, 0x4000)];
         let programs: Vec<_> = programs(&sites).into_iter().map(|(program, _)| program).collect();
-        assert_eq!(programs, ["free", "return_pointer", "return_resized", "enter_resize", "enter_size0"]);
+        assert_eq!(programs, ["free", "return_resized", "return_pointer", "enter_resize", "enter_size0"]);
     }
 
     #[test]

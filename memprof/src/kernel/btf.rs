@@ -44,6 +44,12 @@ fn offsets_in(btf: &Btf<'_>) -> KernelOffsets {
         ("vm_area_struct", "vm_flags", &mut offsets.area_flags),
     ];
     offsets.has_stores = u32::from(btf.find_all(of_stores));
+    let of_tasks = [
+        ("task_struct", "pid", &mut offsets.task_pid),
+        ("task_struct", "tgid", &mut offsets.task_tgid),
+        ("task_struct", "mm", &mut offsets.task_mm),
+    ];
+    offsets.has_tasks = u32::from(btf.find_all(of_tasks));
     offsets
 }
 
@@ -204,7 +210,7 @@ mod tests {
     fn the_running_kernels_offsets_are_those_that_its_own_structures_can_have() {
         let offsets = kernel_offsets();
         if std::fs::exists(VMLINUX).unwrap() {
-            assert_eq!(offsets.has_return_instances, 1);
+            assert_eq!((offsets.has_return_instances, offsets.has_tasks), (1, 1));
             let has_maple_trees = procfs::KernelVersion::current().unwrap() >= procfs::KernelVersion::new(6, 1, 0);
             assert_eq!(offsets.has_stores, u32::from(has_maple_trees));
         }

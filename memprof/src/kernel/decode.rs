@@ -1,7 +1,7 @@
 //! Records become events: bytes from a ring, keys and values from maps. Pure.
 
 use memprof_common::{
-    AllocationRecord, Calls, ExecRecord, FreeRecord, Header, ImageTotals, MAX_FRAMES, NurseryEntry,
+    AllocationRecord, Calls, ExecRecord, ForkRecord, FreeRecord, Header, ImageTotals, MAX_FRAMES, NurseryEntry,
     ProbedThreadExitRecord, StackCopyRecord, StackFrame, StackRecord,
     buckets::address_of_block,
     kind,
@@ -29,6 +29,13 @@ pub(super) fn record(bytes: &[u8]) -> Option<Event> {
             image,
             time,
             by_other_thread: words.u32_at(offset::EXEC_BY_OTHER_THREAD)? != 0,
+        },
+        kind::FORK => Event::Fork {
+            target: words.u32_at(offset::FORK_TARGET)?,
+            pid: words.u32_at(offset::FORK_PID)?,
+            parent: words.u32_at(offset::FORK_PARENT)?,
+            image,
+            time,
         },
         kind::PROBED_THREAD_EXIT => Event::ProbedThreadExit {
             target: words.u32_at(offset::PROBED_THREAD_EXIT_TARGET)?,
@@ -144,9 +151,13 @@ mod offset {
     use std::mem::offset_of;
 
     use super::{
-        AllocationRecord, ExecRecord, FreeRecord, ProbedThreadExitRecord, StackCopyRecord, StackFrame, StackRecord,
+        AllocationRecord, ExecRecord, ForkRecord, FreeRecord, ProbedThreadExitRecord, StackCopyRecord, StackFrame,
+        StackRecord,
     };
 
+    pub(super) const FORK_TARGET: usize = offset_of!(ForkRecord, target);
+    pub(super) const FORK_PID: usize = offset_of!(ForkRecord, pid);
+    pub(super) const FORK_PARENT: usize = offset_of!(ForkRecord, parent);
     pub(super) const FREE_ADDRESS: usize = offset_of!(FreeRecord, address);
     pub(super) const ALLOCATION_ADDRESS: usize = offset_of!(AllocationRecord, address);
     pub(super) const ALLOCATION_SIZE: usize = offset_of!(AllocationRecord, size);

@@ -11,6 +11,7 @@ use aya_log::EbpfLogger;
 use memprof_common::{
     MAX_TARGETS,
     buckets::{Directory, table},
+    follows,
     kernel_structs::KernelOffsets,
     tables::unwind_mode,
     unwind::Row,
@@ -19,12 +20,14 @@ use tokio::io::unix::AsyncFd;
 
 use super::{
     Kernel, KernelError,
-    attach::Probes,
+    attach::{Probes, Reach},
     btf::kernel_offsets,
     buckets::{BucketTable, KeyTable},
     mapped_array::MappedArray,
     mappings::MappingWatch,
     memory,
+    multi::MultiPrograms,
+    programs::Programs,
     stack_tables::{self, StackTables},
     tables::Tables,
 };
@@ -76,6 +79,55 @@ pub enum Unwind {
     Fp,
 }
 
+/// Which processes are followed that are forked while others are observed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Following {
+    /// None.
+    #[default]
+    Nobody,
+    /// Those of the processes that are observed.
+    Children,
+    /// All, but memprof's own.
+    Everyone,
+}
+
+impl Following {
+    fn word(self) -> u32 {
+        match self {
+            Self::Nobody => follows::NOBODY,
+            Self::Children => follows::CHILDREN,
+            Self::Everyone => follows::EVERYONE,
+        }
+    }
+}
+
+/// What the programs are made to do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Settings {
+    /// Of the tables.
+    pub sizes: Sizes,
+    /// How stacks are unwound.
+    pub unwind: Unwind,
+    /// Which allocations are taken.
+    pub sampling: Sampling,
+    /// Whether allocations are observed within [windows](Kernel::begin_window); the first is open when a target is attached.
+    pub has_windows: bool,
+    /// Whom the probes reach.
+    pub reach: Reach,
+    /// Who becomes a target by being forked.
+    pub following: Following,
+    /// Whether the programs' rare conditions go to the process's logger.
+    pub log: bool,
+}
+
+impl Settings {
+    /// Links of many probes leave what they probe in the children that a process forks, until they execute a program; a perf event does
+    /// not. So they are for where children are observed too.
+    fn wants_multi(&self) -> bool {
+        (self.reach == Reach::Everyone || self.following != Following::Nobody) && MultiPrograms::is_supported()
+    }
+}
+
 impl Default for Sizes {
     fn default() -> Self {
         Self {
@@ -106,17 +158,17 @@ pub struct LoadCost {
     milliseconds: u128,
     /// Instructions that the verifier looked at, in all programs and in the largest; 0 before Linux 5.16.
     verified: u64,
-    verified_in_largest: u32,
+    verified_in_largest: u64,
 }
 
 impl LoadCost {
-    fn of(bpf: &Ebpf, start: Instant) -> Self {
+    fn of(programs: &Programs, start: Instant) -> Self {
         let milliseconds = start.elapsed().as_millis();
-        let counts = || bpf.programs().filter_map(|(_, program)| program.info().ok()?.verified_instruction_count());
+        let counts = || programs.figures().map(|(_, figures)| figures.verified);
         Self {
-            programs: bpf.programs().count(),
+            programs: counts().count(),
             milliseconds,
-            verified: counts().map(u64::from).sum(),
+            verified: counts().sum(),
             verified_in_largest: counts().max().unwrap_or_default(),
         }
     }
@@ -135,75 +187,71 @@ impl fmt::Display for LoadCost {
 
 /// Loads the programs and drops them: whether this kernel accepts them, and what that takes.
 pub(super) fn try_loading() -> Result<LoadCost, KernelError> {
-    load_programs(&mut load_object(
-        Sizes::default(),
-        Unwind::default(),
-        Sampling::default(),
-        false,
-        false,
-        &kernel_offsets(),
-    )?)
+    let start = Instant::now();
+    let settings = Settings::default();
+    Ok(LoadCost::of(&load_programs(load_object(&settings, &kernel_offsets())?, &settings)?, start))
 }
 
 impl Kernel {
-    /// Loads the programs and makes the maps. With `log`, the programs' rare conditions go to the process's logger.
-    ///
-    /// With `has_windows`, allocations are observed within [windows](Self::begin_window); the first is open when a target is
-    /// attached.
-    pub fn load(
-        sizes: Sizes,
-        unwind: Unwind,
-        sampling: Sampling,
-        has_windows: bool,
-        log: bool,
-    ) -> Result<Self, KernelError> {
+    /// Loads the programs and makes the maps.
+    pub fn load(settings: &Settings) -> Result<Self, KernelError> {
+        let start = Instant::now();
         let offsets = kernel_offsets();
-        let mut bpf = load_object(sizes, unwind, sampling, has_windows, log, &offsets)?;
+        let bpf = load_object(settings, &offsets)?;
         let memory_bytes = bpf.maps().filter_map(|(_, map)| memory::of_map(map)).sum();
-        let logger = log.then(|| EbpfLogger::init(&mut bpf)).transpose().map_err(failed)?.map(Logger);
-        let load_cost = load_programs(&mut bpf)?;
-        let directory = sizes.directory();
-        let keys = Rc::new(MappedArray::new(array(&mut bpf, "KEYS")?, directory.lines() as usize)?);
-        for (program, tracepoint) in [("process_exec", "sched_process_exec"), ("thread_exit", "sched_process_exit")] {
-            attach_raw_tracepoint(&mut bpf, program, tracepoint)?;
-        }
-        if offsets.has_stores != 0 {
-            attach_raw_tracepoint(&mut bpf, "mappings_change", "ma_write")?;
-        } else {
-            log::info!("this kernel does not tell of unmapped code: what takes its place may be misnamed for a moment");
-        }
+        let mut programs = load_programs(bpf, settings)?;
+        let load_cost = LoadCost::of(&programs, start);
+        let bpf = programs.bpf_mut();
+        let logger = settings.log.then(|| EbpfLogger::init(bpf)).transpose().map_err(failed)?.map(Logger);
+        let directory = settings.sizes.directory();
+        let keys = Rc::new(MappedArray::new(array(bpf, "KEYS")?, directory.lines() as usize)?);
+        attach_tracepoints(bpf, settings, &offsets)?;
         Ok(Self {
-            probes: Probes::new(&mut bpf, has_windows)?,
-            events: ring(&mut bpf, "EVENTS")?,
-            control: ring(&mut bpf, "CONTROL")?,
-            nursery: BucketTable::new(&mut bpf, "NURSERY", &keys, directory.table(table::NURSERY))?,
-            stacks: StackTables::new(&mut bpf, &keys, &directory, sizes.stack_entries)?,
+            probes: Probes::new(bpf, settings.reach, settings.has_windows)?,
+            events: ring(bpf, "EVENTS")?,
+            control: ring(bpf, "CONTROL")?,
+            nursery: BucketTable::new(bpf, "NURSERY", &keys, directory.table(table::NURSERY))?,
+            stacks: StackTables::new(bpf, &keys, &directory, settings.sizes.stack_entries)?,
             images: KeyTable::new(&keys, directory.table(table::IMAGES)),
-            totals: take(&mut bpf, "TOTALS")?.try_into()?,
-            targets: take(&mut bpf, "TARGETS")?.try_into()?,
-            calls: take(&mut bpf, "CALLS")?.try_into()?,
+            totals: take(bpf, "TOTALS")?.try_into()?,
+            targets: take(bpf, "TARGETS")?.try_into()?,
+            calls: take(bpf, "CALLS")?.try_into()?,
             timing: None,
-            tracked: take(&mut bpf, "TRACKED")?.try_into()?,
+            tracked: take(bpf, "TRACKED")?.try_into()?,
+            spares: take(bpf, "SPARES")?.try_into()?,
+            unfollowed: take(bpf, "UNFOLLOWED")?.try_into()?,
             mappings: MappingWatch::open()?,
-            tables: Tables::new(&mut bpf, sizes.rows())?,
+            tables: Tables::new(bpf, settings.sizes.rows())?,
             logger,
             images_numbered: 0,
             memory_bytes,
-            ring_bytes: sizes.ring_bytes,
+            ring_bytes: settings.sizes.ring_bytes,
             load_cost,
-            bpf,
+            programs,
         })
     }
 }
 
-fn load_object(
-    sizes: Sizes,
-    unwind: Unwind,
-    sampling: Sampling,
-    has_windows: bool,
-    log: bool,
-    offsets: &KernelOffsets,
-) -> Result<Ebpf, KernelError> {
+fn attach_tracepoints(bpf: &mut Ebpf, settings: &Settings, offsets: &KernelOffsets) -> Result<(), KernelError> {
+    for (program, tracepoint) in [("process_exec", "sched_process_exec"), ("thread_exit", "sched_process_exit")] {
+        attach_raw_tracepoint(bpf, program, tracepoint)?;
+    }
+    if offsets.has_stores != 0 {
+        attach_raw_tracepoint(bpf, "mappings_change", "ma_write")?;
+    } else {
+        log::info!("this kernel does not tell of unmapped code: what takes its place may be misnamed for a moment");
+    }
+    match settings.following {
+        Following::Nobody => Ok(()),
+        _ if offsets.has_tasks == 0 => {
+            Err(failed("the kernel has no type information (BTF), without which no child can be followed"))
+        }
+        _ => attach_raw_tracepoint(bpf, "process_fork", "sched_process_fork"),
+    }
+}
+
+fn load_object(settings: &Settings, offsets: &KernelOffsets) -> Result<Ebpf, KernelError> {
+    let Settings { sizes, unwind, sampling, has_windows, following, log, .. } = *settings;
     let cpus = aya::util::nr_cpus().map_err(|(call, source)| KernelError::Call { call, source })? as u64;
     // Half of the nursery may fill before a drain, on all CPUs together; the other half is for while it runs.
     // A sampled one is not drained, however full it is.
@@ -236,6 +284,8 @@ fn load_object(
         .override_global("NURSERY_MARK", &nursery_mark, true)
         .override_global("STACKS_MARK", &stack_tables::mark(sizes.stack_entries), true)
         .override_global("SAMPLE_BYTES", &sample_bytes, true)
+        .override_global("FOLLOWS", &following.word(), true)
+        .override_global("OWN_PID", &std::process::id(), true)
         .override_global("HAS_WINDOWS", &u64::from(has_windows), true)
         .override_global("RING_MARK", &ring_mark, true)
         .override_global("UNWIND_MODE", &unwind_mode, true)
@@ -255,17 +305,21 @@ fn object() -> Result<Cow<'static, [u8]>, KernelError> {
     Ok(Cow::Borrowed(aya::include_bytes_aligned!("../../bpf/memprof.bpf.o")))
 }
 
-fn load_programs(bpf: &mut Ebpf) -> Result<LoadCost, KernelError> {
-    let start = Instant::now();
+/// Gives the programs to the kernel. Those that belong at probes are loaded for links of many if these are wanted, and otherwise for
+/// perf events; should they be needed for both, that is done when they are.
+fn load_programs(mut bpf: Ebpf, settings: &Settings) -> Result<Programs, KernelError> {
+    let wants_multi = settings.wants_multi();
     for (name, program) in bpf.programs_mut() {
         let result = match program {
+            Program::UProbe(_) if wants_multi => Ok(()),
             Program::UProbe(probe) => probe.load(),
             Program::RawTracePoint(tracepoint) => tracepoint.load(),
             _ => Err(ProgramError::UnexpectedProgramType),
         };
         result.map_err(|error| refused(name, error))?;
     }
-    Ok(LoadCost::of(bpf, start))
+    let multi = wants_multi.then(|| MultiPrograms::load(&object()?, &bpf)).transpose()?;
+    Ok(Programs::new(bpf, multi))
 }
 
 /// The verifier's log is long and says nothing to a user: it is told to those who ask for more (`-v`).

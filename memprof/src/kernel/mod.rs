@@ -6,11 +6,14 @@ mod btf;
 mod buckets;
 mod decode;
 mod extents;
+mod fdinfo;
 mod grace;
 mod load;
 mod mapped_array;
 mod mappings;
 mod memory;
+mod multi;
+mod programs;
 mod stack_tables;
 mod support;
 mod tables;
@@ -21,7 +24,7 @@ use std::{io, ops::ControlFlow, path::PathBuf};
 
 use aya::{
     Ebpf,
-    maps::{Array, HashMap, MapData, MapError, PerCpuArray, PerCpuValues, RingBuf},
+    maps::{Array, HashMap, MapData, MapError, PerCpuArray, PerCpuValues, Queue, RingBuf},
     programs::{Program, ProgramError},
 };
 use memprof_common::{
@@ -36,12 +39,14 @@ use self::{
     buckets::{BucketTable, KeyTable},
     load::{Logger, take, try_loading},
     mappings::MappingWatch,
+    programs::Programs,
     stack_tables::StackTables,
     tables::Tables,
     timing::Timing,
 };
 pub use self::{
-    load::{LoadCost, Sizes, Unwind},
+    attach::{Attachee, Reach},
+    load::{Following, LoadCost, Settings, Sizes, Unwind},
     support::{Check, Outcome, checks, programs, require},
     tables::{CodeChanges, MappedCode, NoRoom},
 };
@@ -98,7 +103,7 @@ pub struct TargetId(pub u32);
 pub struct Kernel {
     // Links go before the programs they hold.
     probes: Probes,
-    bpf: Ebpf,
+    programs: Programs,
     events: AsyncFd<RingBuf<MapData>>,
     control: AsyncFd<RingBuf<MapData>>,
     nursery: BucketTable<NurseryEntry>,
@@ -110,6 +115,8 @@ pub struct Kernel {
     calls: PerCpuArray<MapData, Calls>,
     timing: Option<Timing>,
     tracked: HashMap<MapData, u32, Tracked>,
+    spares: Queue<MapData, u32>,
+    unfollowed: Array<MapData, u64>,
     mappings: MappingWatch,
     tables: Tables,
     logger: Option<Logger>,
@@ -127,28 +134,49 @@ impl Kernel {
         let totals = self.images.claim_free(image_key(image)).ok_or(KernelError::TooMany("processes"))?;
         self.images.publish(totals, image_key(image));
         self.targets.set(target.0, image, 0)?;
-        self.tracked.insert(pid, Tracked { target: target.0, leader_exited: 0 }, 0)?;
+        self.tracked.insert(pid, Tracked { target: target.0, leader_exited: 0, is_guest: 0 }, 0)?;
         Ok(ImageId(image))
+    }
+
+    /// Offers a target that is not in use for a process that is yet to be forked. Says whether there was room for the offer.
+    pub fn offer(&mut self, target: TargetId) -> Result<bool, KernelError> {
+        self.probes.reserve(target)?;
+        Ok(self.spares.push(target.0, 0).is_ok())
+    }
+
+    /// Whether a process that was forked as this target still has the pid, as far as the programs have seen.
+    pub fn is_tracked(&self, target: TargetId, pid: u32) -> bool {
+        let tracked = self.tracked.get(&pid, 0);
+        tracked.is_ok_and(|tracked| tracked.target == target.0 && tracked.leader_exited == 0)
+    }
+
+    /// How many processes were forked and could not be followed.
+    pub fn unfollowed(&self) -> Result<u64, KernelError> {
+        Ok(self.unfollowed.get(&0, 0)?)
     }
 
     /// Ends following a process that is gone: its pid can be another's from now on.
     pub fn untrack(&mut self, target: TargetId, pid: u32) {
         self.probes.detach(target);
         self.tables.remove_code(target);
-        // An error means that the programs saw the pid reused, and have removed it.
-        let _ = self.tracked.remove(&pid);
+        // Another process that was forked meanwhile may have the pid already.
+        if self.tracked.get(&pid, 0).is_ok_and(|tracked| tracked.target == target.0) {
+            // An error means that the programs saw the pid reused, and have removed it.
+            let _ = self.tracked.remove(&pid);
+        }
     }
 
-    /// Attaches what of `plan` is not attached yet to the address space of `thread`, which is any living thread of the
-    /// target. Frees first, then returns, then entries: so nothing is recorded whose end could be missed.
+    /// Attaches what of `plan` is not attached yet, and says how many sites that is: to one process, or where the probes
+    /// [reach everyone](Reach::Everyone) to all. Frees first, then returns, then entries: so nothing is recorded whose end could be
+    /// missed.
     pub fn attach<'a>(
         &mut self,
         target: TargetId,
-        thread: u32,
+        process: Attachee,
         plan: &AttachPlan,
         object: impl Fn(ObjectId) -> Option<&'a Object>,
-    ) -> Result<(), KernelError> {
-        self.probes.attach(&mut self.bpf, target, thread, plan, object)
+    ) -> Result<usize, KernelError> {
+        self.probes.attach(&mut self.programs, target, process, plan, object)
     }
 
     /// Begins a window: attaches the probes of functions that only allocate, of these plans, whose other probes are attached.
@@ -159,7 +187,7 @@ impl Kernel {
         plans: &[&AttachPlan],
         object: impl Fn(ObjectId) -> Option<&'a Object>,
     ) -> Result<(), KernelError> {
-        self.probes.begin_window(&mut self.bpf, target, plans, object)
+        self.probes.begin_window(&mut self.programs, target, plans, object)
     }
 
     /// Ends a window: detaches these probes. Returns before it is done. The target is to be closed.
@@ -184,12 +212,12 @@ impl Kernel {
 
     /// Lets the kernel measure how long the programs run, which costs about 50 ns a run. Does nothing where it cannot.
     pub fn begin_timing(&mut self) {
-        self.timing = Timing::begin(&self.bpf);
+        self.timing = Timing::begin(&self.programs);
     }
 
     /// How often and how long they ran since then; nothing if that was not measured.
     pub fn end_timing(&mut self) -> Option<RunTimes> {
-        self.timing.take().map(|timing| timing.end(&self.bpf))
+        self.timing.take().map(|timing| timing.end(&self.programs))
     }
 
     /// Whether the unwinder has an object's rows.

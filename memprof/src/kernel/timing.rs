@@ -2,11 +2,9 @@
 
 use std::os::fd::OwnedFd;
 
-use aya::{
-    Ebpf,
-    sys::{Stats, enable_stats},
-};
+use aya::sys::{Stats, enable_stats};
 
+use super::programs::Programs;
 use crate::model::{RunTime, RunTimes};
 
 /// A time for which the kernel counts.
@@ -19,14 +17,14 @@ pub(super) struct Timing {
 
 impl Timing {
     /// Begins to count. Nothing if the kernel does not.
-    pub(super) fn begin(bpf: &Ebpf) -> Option<Self> {
+    pub(super) fn begin(programs: &Programs) -> Option<Self> {
         let counting = enable_stats(Stats::RunTime).inspect_err(|error| log::debug!("run-time statistics: {error}"));
-        Some(Self { _counting: counting.ok()?, before: run_times(bpf) })
+        Some(Self { _counting: counting.ok()?, before: run_times(programs) })
     }
 
     /// What has been counted.
-    pub(super) fn end(self, bpf: &Ebpf) -> RunTimes {
-        let after = run_times(bpf);
+    pub(super) fn end(self, programs: &Programs) -> RunTimes {
+        let after = run_times(programs);
         let since = |of: fn(&RunTimes) -> RunTime| {
             let (after, before) = (of(&after), of(&self.before));
             RunTime { runs: after.runs - before.runs, nanoseconds: after.nanoseconds - before.nanoseconds }
@@ -40,19 +38,17 @@ impl Timing {
 }
 
 /// From the beginning.
-fn run_times(bpf: &Ebpf) -> RunTimes {
+fn run_times(programs: &Programs) -> RunTimes {
     let mut times = RunTimes::default();
-    for (name, program) in bpf.programs() {
+    for (name, figures) in programs.figures() {
         let time = match name {
             _ if name.starts_with("free") => &mut times.free,
             _ if name.starts_with("enter_") => &mut times.enter,
             _ if name.starts_with("return_") || name.starts_with("exit_") => &mut times.leave,
             _ => continue,
         };
-        if let Ok(info) = program.info() {
-            time.runs += info.run_count() as f64;
-            time.nanoseconds += info.run_time().as_nanos() as f64;
-        }
+        time.runs += figures.runs as f64;
+        time.nanoseconds += figures.run_time.as_nanos() as f64;
     }
     times
 }

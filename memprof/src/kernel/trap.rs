@@ -7,20 +7,13 @@ use std::{
 };
 
 use anyhow::Context as _;
-use aya::{
-    Ebpf,
-    programs::{
-        UProbe,
-        uprobe::{UProbeAttachLocation, UProbeAttachPoint, UProbeLink, UProbeScope},
-    },
-};
 use memprof_common::{Cookie, MAX_TARGETS};
 use rustix::{
     fs::{MemfdFlags, memfd_create},
     mm::{MapFlags, ProtFlags, mmap, munmap},
 };
 
-use super::program;
+use super::programs::{Link, Programs, Whom};
 use crate::model::{Choice, Emulation, TrapCost, TrapCosts};
 
 /// Functions to measure, with the instruction that is probed first.
@@ -44,30 +37,30 @@ pub(super) struct Traps {
     is_long_nop_stepped: Option<bool>,
     /// Kept to the end, though nobody is left whom they could cost anything: to detach one takes the kernel 0.1 s, in which it
     /// attaches no other.
-    links: Vec<UProbeLink>,
+    links: Vec<Link>,
 }
 
 impl Traps {
     /// Whether the kernel single-steps the instruction that was chosen.
-    pub(super) fn is_stepped(&mut self, bpf: &mut Ebpf, choice: &Choice) -> bool {
+    pub(super) fn is_stepped(&mut self, programs: &mut Programs, choice: &Choice) -> bool {
         let is_stepped = match choice {
             Choice::EmulatedEntry { emulation, .. } | Choice::Later { emulation, .. } => match emulation {
                 Emulation::Always => false,
-                Emulation::NewerKernels => self.steps_long_nop(bpf),
+                Emulation::NewerKernels => self.steps_long_nop(programs),
             },
             Choice::Entry(_) => true,
         };
         if is_stepped {
-            self.test(bpf)
+            self.test(programs)
         } else {
-            self.push(bpf)
+            self.push(programs)
         };
         is_stepped
     }
 
     /// What an instruction is that the kernel single-steps: that.
-    pub(super) fn steps(&mut self, bpf: &mut Ebpf) -> bool {
-        self.test(bpf);
+    pub(super) fn steps(&mut self, programs: &mut Programs) -> bool {
+        self.test(programs);
         true
     }
 
@@ -81,26 +74,26 @@ impl Traps {
         self.links.clear();
     }
 
-    fn push(&mut self, bpf: &mut Ebpf) -> Option<TrapCost> {
+    fn push(&mut self, programs: &mut Programs) -> Option<TrapCost> {
         if self.push.is_none() {
-            self.push = Some(self.measure(bpf, &PUSH));
+            self.push = Some(self.measure(programs, &PUSH));
         }
         self.push.flatten()
     }
 
-    fn test(&mut self, bpf: &mut Ebpf) -> Option<TrapCost> {
+    fn test(&mut self, programs: &mut Programs) -> Option<TrapCost> {
         if self.test.is_none() {
-            self.test = Some(self.measure(bpf, &TEST));
+            self.test = Some(self.measure(programs, &TEST));
         }
         self.test.flatten()
     }
 
     /// It costs what one that is known to be single-stepped costs, or what one costs that is known to be emulated.
-    fn steps_long_nop(&mut self, bpf: &mut Ebpf) -> bool {
+    fn steps_long_nop(&mut self, programs: &mut Programs) -> bool {
         if let Some(known) = self.is_long_nop_stepped {
             return known;
         }
-        let (push, test, nop) = (self.push(bpf), self.test(bpf), self.measure(bpf, &LONG_NOP));
+        let (push, test, nop) = (self.push(programs), self.test(programs), self.measure(programs, &LONG_NOP));
         let is_nearer = |emulated: TrapCost, stepped: TrapCost, nop: TrapCost| {
             stepped.entry - nop.entry < nop.entry - emulated.entry
         };
@@ -108,8 +101,8 @@ impl Traps {
         *self.is_long_nop_stepped.insert(is_stepped)
     }
 
-    fn measure(&mut self, bpf: &mut Ebpf, function: &[u8]) -> Option<TrapCost> {
-        let measured = self.try_to_measure(bpf, function);
+    fn measure(&mut self, programs: &mut Programs, function: &[u8]) -> Option<TrapCost> {
+        let measured = self.try_to_measure(programs, function);
         match &measured {
             Ok(cost) => {
                 log::debug!("a probe on {function:02x?}: {:.0} ns, with its return {:.0} ns", cost.entry, cost.call)
@@ -119,18 +112,17 @@ impl Traps {
         measured.ok()
     }
 
-    fn try_to_measure(&mut self, bpf: &mut Ebpf, function: &[u8]) -> anyhow::Result<TrapCost> {
+    fn try_to_measure(&mut self, programs: &mut Programs, function: &[u8]) -> anyhow::Result<TrapCost> {
         let code = code_file(function)?;
         let mut child = Child::start(&code)?;
         let path = format!("/proc/self/fd/{}", code.as_raw_fd());
         for (name, copy) in [("free", 1), ("return_pointer", 2)] {
-            let location = UProbeAttachLocation::AbsoluteOffset((copy * DISTANCE) as u64);
             // Of no target's probes: their generation is never reached first.
             let cookie = Cookie::new(MAX_TARGETS - 1, u16::MAX, 0);
-            let point = UProbeAttachPoint { location, cookie: Some(cookie.0) };
-            let probe = program::<UProbe>(bpf, name)?;
-            let link = probe.attach(point, &path, UProbeScope::OneProcess(child.pid.try_into()?))?;
-            self.links.push(probe.take_link(link)?);
+            let site = ((copy * DISTANCE) as u64, cookie);
+            let whom = Whom::Thread { thread: child.pid, is_leader: true };
+            let links = programs.attach(name, path.as_ref(), &[site], whom);
+            self.links.extend(links.map_err(anyhow::Error::from_boxed)?);
         }
         let [without, entry, call] = child.measure()?;
         Ok(TrapCost { entry: (entry - without).max(0.0), call: (call - without).max(0.0) })

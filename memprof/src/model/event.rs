@@ -123,6 +123,19 @@ pub enum Event {
         /// Another thread than the main one did, and the probes went with the main one.
         by_other_thread: bool,
     },
+    /// A process was forked, and is to be followed.
+    Fork {
+        /// The number that it was given.
+        target: u32,
+        /// Its pid.
+        pid: u32,
+        /// The pid of the process that forked it; zero if it was there, and has executed a program.
+        parent: u32,
+        /// The image that it begins with.
+        image: ImageId,
+        /// When.
+        time: Timestamp,
+    },
     /// The thread exited that the probes of the process attached as `target` are bound to; others may live on.
     ProbedThreadExit {
         /// The number the process was attached under.

@@ -1,34 +1,14 @@
-//! What of a process is in memory, and what its growth comes from.
+//! What the growth of a process's memory comes from.
 
 use std::time::Duration;
 
-use super::Trend;
-
-/// Bytes of a process that are in memory or in swap, by what backs them.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct ResidentMemory {
-    /// Private memory of no file, or that was written to: heap, stacks, data.
-    pub anonymous: u64,
-    /// Of mapped files.
-    pub file: u64,
-    /// Shared memory, and files in tmpfs.
-    pub shared: u64,
-    /// Anonymous memory that is swapped out.
-    pub swapped: u64,
-}
-
-impl ResidentMemory {
-    /// Anonymous memory, wherever it is.
-    pub fn all_anonymous(&self) -> u64 {
-        self.anonymous.saturating_add(self.swapped)
-    }
-}
+use super::{Memory, Trend};
 
 /// How memory has changed since observation of a process began, and its outstanding bytes in the same time.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct MemoryGrowth {
     /// What it is now.
-    pub now: ResidentMemory,
+    pub now: Memory,
     /// Since so long ago.
     pub since: Duration,
     /// Of anonymous memory, in memory or in swap.

@@ -6,7 +6,9 @@ mod memory;
 mod object;
 mod overhead;
 mod plan;
+mod process;
 mod profile;
+mod ranking;
 mod sampling;
 mod selection;
 mod trend;
@@ -14,7 +16,7 @@ mod warning;
 
 pub use event::{Allocation, CopiedRegisters, Event, Losses, RawStack, StackCopy, Totals, Truncation};
 pub use identity::{ImageId, ObjectId, StackId, Timestamp};
-pub use memory::{Cause, MemoryGrowth, ProcessVerdict, ResidentMemory};
+pub use memory::{Cause, MemoryGrowth, ProcessVerdict};
 pub use object::{BuildId, FileIdentity, Mapping, MappingEvent, MappingNotice, Object, ObjectKind};
 pub use overhead::{
     CallCounts, Overhead, OverheadLimit, RunTime, RunTimes, ScaledFigures, ScaledProcess, TrapCost, TrapCosts,
@@ -22,11 +24,13 @@ pub use overhead::{
 pub use plan::{
     AllocatorFunction, AttachPlan, Choice, Emulation, EntryReason, Pointer, ProbeSite, Release, SearchedObject, Size,
 };
+pub use process::{Identity, Memory, Sighting};
 pub use profile::{
-    Ages, Frame, LiveAllocation, Outstanding, ProcessSnapshot, Profile, ProfileFrame, RawFrame, Report, Snapshot,
-    Source, StackSnapshot, StandardError, address_for_lookup,
+    Ages, EndedProcesses, Frame, LiveAllocation, Outstanding, ProcessSnapshot, Profile, ProfileFrame, RawFrame, Report,
+    Snapshot, Source, StackSnapshot, StandardError, address_for_lookup,
 };
+pub use ranking::{Ranking, Watched};
 pub use sampling::{Sampling, WEIGHT_OF_ONE};
 pub use selection::{Selection, Sort};
 pub use trend::{Course, Trend};
-pub use warning::{Percent, Warning};
+pub use warning::{LeftOut, Percent, Warning};

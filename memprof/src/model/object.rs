@@ -141,3 +141,21 @@ pub enum MappingNotice {
         time: Timestamp,
     },
 }
+
+impl MappingNotice {
+    /// The process.
+    pub fn pid(&self) -> u32 {
+        match self {
+            Self::Mapped(event) => event.pid,
+            Self::Cleared { pid, .. } => *pid,
+        }
+    }
+
+    /// When.
+    pub fn time(&self) -> Timestamp {
+        match self {
+            Self::Mapped(event) => event.time,
+            Self::Cleared { time, .. } => *time,
+        }
+    }
+}

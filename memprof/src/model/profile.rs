@@ -3,8 +3,8 @@
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use super::{
-    BuildId, Losses, ObjectId, Overhead, OverheadLimit, ProcessVerdict, ScaledFigures, ScaledProcess, StackId, Totals,
-    Trend, Truncation, Warning,
+    BuildId, Identity, Losses, ObjectId, Overhead, OverheadLimit, ProcessVerdict, Ranking, ScaledFigures,
+    ScaledProcess, StackId, Totals, Trend, Truncation, Warning,
 };
 
 /// What was allocated and not freed.
@@ -14,6 +14,24 @@ pub struct Outstanding {
     pub bytes: u64,
     /// Number of blocks.
     pub allocations: u64,
+}
+
+impl std::ops::AddAssign for Outstanding {
+    fn add_assign(&mut self, other: Self) {
+        self.bytes += other.bytes;
+        self.allocations += other.allocations;
+    }
+}
+
+/// Processes that were followed, have ended, and are not reported one by one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct EndedProcesses {
+    /// How many.
+    pub processes: u64,
+    /// What they had not freed when they ended.
+    pub outstanding: Outstanding,
+    /// Over the observed time.
+    pub totals: Totals,
 }
 
 /// How far an estimate is from the truth, typically: one standard deviation. Zero where every block is taken.
@@ -144,6 +162,8 @@ pub struct ProcessSnapshot<F> {
     pub pid: u32,
     /// Its command name.
     pub command: String,
+    /// Whose it is.
+    pub identity: Identity,
     /// Whether it has exited.
     pub exited: bool,
     /// All that is outstanding, selected or not.
@@ -187,8 +207,12 @@ pub struct Snapshot<F> {
     pub losses: Losses,
     /// What the reader should know.
     pub warnings: Vec<Warning>,
-    /// In the order in which they were attached.
+    /// What watching the whole machine had shown before, if that was done.
+    pub ranking: Option<Ranking>,
+    /// In the order in which they were attached, or that of their growth in a sweep.
     pub processes: Vec<ProcessSnapshot<F>>,
+    /// Beside those.
+    pub ended: EndedProcesses,
 }
 
 /// Sums by raw stack.
@@ -209,7 +233,9 @@ impl<F> Snapshot<F> {
             max_overhead: self.max_overhead,
             losses: self.losses,
             warnings: self.warnings,
+            ranking: self.ranking,
             processes,
+            ended: self.ended,
         }
     }
 }
@@ -219,6 +245,7 @@ impl<F> ProcessSnapshot<F> {
         ProcessSnapshot {
             pid: self.pid,
             command: self.command,
+            identity: self.identity,
             exited: self.exited,
             outstanding: self.outstanding,
             standard_error: self.standard_error,

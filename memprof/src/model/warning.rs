@@ -98,15 +98,59 @@ pub enum Warning {
         /// Its name.
         function: &'static str,
     },
+    /// Processes that were to be attached to, and could not be.
+    #[error("{}", reason.said_of(*count, names))]
+    LeftOut {
+        /// Why not.
+        reason: LeftOut,
+        /// How many.
+        count: usize,
+        /// Some of them.
+        names: String,
+    },
     /// A file that was mapped could not be opened.
     #[error("{} cannot be read: its functions are shown as offsets", path.display())]
     ObjectUnreadable {
         /// As the target sees it.
         path: PathBuf,
     },
+    /// Processes that were forked were probed once they ran.
+    #[error(
+        "{0} forked processes were observed from a moment after their start on: what they allocated before is not known (it is with \
+         --follow-children=exact, and with sweep --all)"
+    )]
+    SeenLate(u64),
+    /// Too many processes were forked at once.
+    #[error("{0} forked processes were not observed because too many were at once; nothing is known of them")]
+    NotFollowed(u64),
     /// The kernel dropped mmap events.
     #[error("the kernel dropped {0} notices of new mappings; code mapped in a process that exited since has no names")]
     MappingsLost(u64),
+}
+
+/// Why a process is left out where many are attached to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum LeftOut {
+    /// It has ended.
+    Ended,
+    /// It has no allocator that is known.
+    NoAllocator,
+    /// Anything else.
+    Refused,
+}
+
+impl LeftOut {
+    fn said_of(self, count: usize, names: &str) -> String {
+        let processes = if count == 1 { "process" } else { "processes" };
+        match self {
+            Self::Ended => format!("{count} {processes} ended before memprof attached: {names}"),
+            Self::NoAllocator => format!(
+                "{count} {processes} not observed, since no allocator function was found (`memprof doctor --pid` says what was \
+                 searched): {names}"
+            ),
+            Self::Refused => format!("{count} {processes} could not be attached to: {names}"),
+        }
+    }
 }
 
 /// A percentage that can be compared.
@@ -129,6 +173,17 @@ impl fmt::Display for Percent {
 }
 
 impl Warning {
+    /// The one process that it is about.
+    pub fn pid(&self) -> Option<u32> {
+        match self {
+            Self::ProbesInterrupted { pid, .. }
+            | Self::TooCostly { pid, .. }
+            | Self::NoAllocator { pid, .. }
+            | Self::NoSuchFunction { pid, .. } => Some(*pid),
+            _ => None,
+        }
+    }
+
     /// One warning for each cause of loss.
     pub fn of_losses(losses: &Losses, is_sampled: bool) -> impl Iterator<Item = Self> + use<> {
         let nursery_full: fn(u64) -> Self = if is_sampled { Self::SamplesFull } else { Self::NurseryFull };

@@ -73,7 +73,8 @@ fn two_units(seconds: u128, (large, large_name): (u128, &str), (small, small_nam
     }
 }
 
-fn separated(number: u64) -> String {
+/// A number with thousands separators.
+pub(super) fn separated(number: u64) -> String {
     let digits = number.to_string();
     let mut separated = String::with_capacity(digits.len() * 4 / 3);
     for (place, digit) in digits.chars().enumerate() {

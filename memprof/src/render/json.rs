@@ -5,10 +5,11 @@ use std::{io, path::Path};
 
 use serde::Serialize;
 
-use super::verdict;
+use super::{ranking_json::RankingView, verdict};
 use crate::model::{
-    Ages, Cause, Course, Frame, LiveAllocation, Losses, MemoryGrowth, Outstanding, Overhead, ProcessSnapshot, Report,
-    ResidentMemory, ScaledFigures, ScaledProcess, Source, StackId, StackSnapshot, StandardError, Totals, Trend,
+    Ages, Cause, Course, EndedProcesses, Frame, LiveAllocation, Losses, Memory, MemoryGrowth, Outstanding, Overhead,
+    ProcessSnapshot, Report, ScaledFigures, ScaledProcess, Source, StackId, StackSnapshot, StandardError, Totals,
+    Trend,
 };
 
 const SCHEMA: &str = "memprof.report/1";
@@ -34,7 +35,20 @@ struct ReportView<'a> {
     max_overhead_percent: Option<f64>,
     lost: LossesView,
     warnings: Vec<String>,
+    /// Only where a sweep has watched.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    watched: Option<RankingView<'a>>,
     processes: Vec<ProcessView<'a>>,
+    /// Only where processes were followed and are not told one by one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ended_processes: Option<EndedView>,
+}
+
+#[derive(Serialize)]
+struct EndedView {
+    processes: u64,
+    outstanding: OutstandingView,
+    totals: TotalsView,
 }
 
 #[derive(Serialize)]
@@ -60,6 +74,9 @@ struct CausesView {
 struct ProcessView<'a> {
     pid: u32,
     command: &'a str,
+    user: Option<&'a str>,
+    container: Option<&'a str>,
+    unit: Option<&'a str>,
     exited: bool,
     outstanding: OutstandingView,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -219,7 +236,9 @@ impl<'a> From<&'a Report> for ReportView<'a> {
             max_overhead_percent: report.max_overhead.map(|limit| limit.share() * 100.0),
             lost: (&report.losses).into(),
             warnings: report.warnings.iter().map(ToString::to_string).collect(),
+            watched: report.ranking.as_ref().map(Into::into),
             processes: report.processes.iter().map(|process| ProcessView::new(process, is_sampled)).collect(),
+            ended_processes: (report.ended.processes > 0).then(|| report.ended.into()),
         }
     }
 }
@@ -248,6 +267,9 @@ impl<'a> ProcessView<'a> {
         Self {
             pid: process.pid,
             command: &process.command,
+            user: process.identity.user.as_deref(),
+            container: process.identity.container.as_deref(),
+            unit: process.identity.unit.as_deref(),
             exited: process.exited,
             outstanding: process.outstanding.into(),
             standard_error: is_sampled.then(|| process.standard_error.into()),
@@ -318,7 +340,7 @@ impl VerdictView {
 
 impl MemoryView {
     fn new(growth: &MemoryGrowth, cause: Cause) -> Self {
-        let ResidentMemory { anonymous, file, shared, swapped } = growth.now;
+        let Memory { anonymous, file, shared, swapped } = growth.now;
         Self {
             anonymous,
             file,
@@ -341,6 +363,13 @@ impl From<Ages> for AgesView {
             median_seconds: ages.median.as_secs_f64(),
             oldest_seconds: ages.oldest.as_secs_f64(),
         }
+    }
+}
+
+impl From<EndedProcesses> for EndedView {
+    fn from(ended: EndedProcesses) -> Self {
+        let EndedProcesses { processes, outstanding, totals } = ended;
+        Self { processes, outstanding: outstanding.into(), totals: totals.into() }
     }
 }
 

@@ -3,10 +3,13 @@
 mod escape;
 mod figures;
 mod json;
+mod ranking_json;
+mod ranking_text;
 #[cfg(test)]
 mod tests;
 mod text;
 mod verdict;
+mod whose;
 
 use std::io::{self, Write as _};
 

@@ -7,9 +7,9 @@ use jiff::tz::{TimeZone, offset};
 
 use super::{Format, Style};
 use crate::model::{
-    Ages, BuildId, Cause, Course, Frame, LiveAllocation, Losses, MemoryGrowth, Outstanding, Overhead, OverheadLimit,
-    ProcessSnapshot, ProcessVerdict, Report, ResidentMemory, ScaledFigures, ScaledProcess, Source, StackId,
-    StackSnapshot, StandardError, Totals, Trend, Warning,
+    Ages, BuildId, Cause, Course, EndedProcesses, Frame, Identity, LeftOut, LiveAllocation, Losses, Memory,
+    MemoryGrowth, Outstanding, Overhead, OverheadLimit, ProcessSnapshot, ProcessVerdict, Ranking, Report,
+    ScaledFigures, ScaledProcess, Source, StackId, StackSnapshot, StandardError, Totals, Trend, Warning, Watched,
 };
 
 type Outcome = Result<(), Box<dyn Error>>;
@@ -41,7 +41,9 @@ fn report(processes: Vec<ProcessSnapshot<Frame>>) -> Report {
         max_overhead: None,
         losses: Losses::default(),
         warnings: Vec::new(),
+        ranking: None,
         processes,
+        ended: EndedProcesses::default(),
     }
 }
 
@@ -60,7 +62,7 @@ fn trend(course: Course, bytes_per_second: f64) -> Trend {
 
 /// Of what grows for five minutes, and is the heap.
 fn verdict() -> ProcessVerdict {
-    let now = ResidentMemory { anonymous: 60_000_000, file: 8_000_000, shared: 4096, swapped: 0 };
+    let now = Memory { anonymous: 60_000_000, file: 8_000_000, shared: 4096, swapped: 0 };
     let growth = MemoryGrowth {
         now,
         since: Duration::from_secs(300),
@@ -76,6 +78,7 @@ fn process(stacks: Vec<StackSnapshot<Frame>>) -> ProcessSnapshot<Frame> {
     ProcessSnapshot {
         pid: 1234,
         command: "redis-server".to_owned(),
+        identity: Identity { user: Some("redis".to_owned()), ..Identity::default() },
         exited: false,
         outstanding: Outstanding { bytes: 50_541_363, allocations: 91_204 },
         standard_error: StandardError::default(),
@@ -205,6 +208,64 @@ fn windowed_report() -> Report {
     let stack = StackSnapshot { scaled: stack_scaled, ..stack(7, 32_505_856, vec![frame("main", "a.c", 12)]) };
     let process = ProcessSnapshot { scaled: Some(scaled), overhead: Some(overhead), ..process(vec![stack]) };
     Report { max_overhead: OverheadLimit::of_share(0.05), ..report(vec![process]) }
+}
+
+fn watched(pid: u32, command: &str, course: Course, rate: f64, change: i64) -> Watched {
+    let id = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
+    let trend = Trend {
+        course,
+        bytes_per_second: rate,
+        points: 60,
+        span: Duration::from_millis(29_800),
+        change_bytes: change,
+        lowest: 41_000_000,
+        highest: 47_340_000,
+        quiet: Duration::ZERO,
+    };
+    Watched {
+        pid,
+        command: command.to_owned(),
+        identity: Identity {
+            user: Some("redis".to_owned()),
+            container: (pid > 1000).then(|| id.to_owned()),
+            unit: Some(if pid > 1000 { format!("docker-{id}.scope") } else { "cron.service".to_owned() }),
+        },
+        memory: Memory { anonymous: 47_330_000, swapped: 4096, file: 9_000_000, shared: 0 },
+        trend,
+    }
+}
+
+fn ranking() -> Ranking {
+    Ranking {
+        elapsed: Duration::from_millis(30_050),
+        processes: 1212,
+        growing: 2,
+        suspects: vec![
+            watched(1234, "redis-server", Course::Grows, 1_258_291.2, 37_700_000),
+            watched(77, "cron\u{1b}[2J", Course::Grows, 102.4, 3000),
+        ],
+        others: vec![watched(4_000_000, "java", Course::Plateaued, 0.0, 6_340_000)],
+    }
+}
+
+fn report_of_a_sweep() -> Report {
+    let warnings = vec![Warning::LeftOut { reason: LeftOut::NoAllocator, count: 1, names: "cron (77)".to_owned() }];
+    let process = process(vec![stack(1, 32_505_856, vec![frame("main", "a.c", 12)])]);
+    Report { ranking: Some(ranking()), warnings, ..report(vec![process]) }
+}
+
+#[test]
+fn text_of_a_sweep() -> Outcome {
+    let nobody = Ranking { growing: 0, suspects: Vec::new(), others: Vec::new(), ..ranking() };
+    let nothing = Report { ranking: Some(nobody), ..report(Vec::new()) };
+    assert_snapshot!(plain(&report_of_a_sweep())? + &plain(&nothing)?);
+    Ok(())
+}
+
+#[test]
+fn json_of_a_sweep() -> Outcome {
+    assert_snapshot!(json(&report_of_a_sweep())?);
+    Ok(())
 }
 
 #[test]
@@ -339,5 +400,15 @@ fn json_with_listed_allocations() -> Outcome {
 #[test]
 fn json_of_an_empty_report() -> Outcome {
     assert_snapshot!(render(Format::Json, &report(Vec::new()), false)?);
+    Ok(())
+}
+
+#[test]
+fn followed_processes_that_have_ended_are_sums() -> Outcome {
+    let outstanding = Outstanding { bytes: 9_440, allocations: 118 };
+    let totals = Totals { allocations: 80_411, allocated_bytes: 5_300_111, frees: 80_293, freed_bytes: 5_290_671 };
+    let ended = EndedProcesses { processes: 1_412, outstanding, totals };
+    let report = Report { ended, ..report(vec![process(Vec::new())]) };
+    assert_snapshot!(plain(&report)? + &json(&report)?);
     Ok(())
 }

@@ -7,8 +7,11 @@ use anstyle::{AnsiColor, Style as Paint};
 use super::{
     Style,
     escape::{visible, visible_path},
-    figures::{bytes, change_of_bytes, count, duration, estimated_bytes, estimated_count, exact_bytes, percent},
-    verdict,
+    figures::{
+        bytes, change_of_bytes, count, duration, estimated_bytes, estimated_count, exact_bytes, percent, separated,
+    },
+    ranking_text, verdict,
+    whose::whose,
 };
 use crate::model::{
     Ages, Course, Frame, LiveAllocation, Losses, Outstanding, ProcessSnapshot, Report, ScaledFigures, Source,
@@ -60,7 +63,9 @@ struct Text<'a> {
 impl Text<'_> {
     fn write(&mut self) -> io::Result<()> {
         let report = self.report;
-        if report.processes.is_empty() {
+        if let Some(ranking) = &report.ranking {
+            write!(self.output, "{} {}", self.time, ranking_text::shown(ranking))?;
+        } else if report.processes.is_empty() {
             let (time, losses) = (&self.time, self.losses());
             writeln!(self.output, "{time} nothing is observed  {losses}\n")?;
         }
@@ -73,7 +78,25 @@ impl Text<'_> {
             self.stacks(process)?;
             writeln!(self.output)?;
         }
+        self.ended()?;
         self.warnings()
+    }
+
+    /// Processes that were followed and are over.
+    fn ended(&mut self) -> io::Result<()> {
+        let ended = self.report.ended;
+        if ended.processes == 0 {
+            return Ok(());
+        }
+        let held = |bytes, allocations| self.held(Outstanding { bytes, allocations }, StandardError::default());
+        writeln!(
+            self.output,
+            "{} followed, and ended: {} more  outstanding {}; allocated {}\n",
+            self.time,
+            separated(ended.processes),
+            held(ended.outstanding.bytes, ended.outstanding.allocations),
+            held(ended.totals.allocated_bytes, ended.totals.allocations),
+        )
     }
 
     fn warnings(&mut self) -> io::Result<()> {
@@ -90,9 +113,10 @@ impl Text<'_> {
         let exited = if process.exited { ", exited" } else { "" };
         writeln!(
             self.output,
-            "{time} {name}{}{name:#} ({}{exited})  outstanding {}  ({} in {})  {}  {losses}",
+            "{time} {name}{}{name:#} ({}{exited}{})  outstanding {}  ({} in {})  {}  {losses}",
             visible(&process.command),
             process.pid,
+            whose(&process.identity),
             self.held(process.outstanding, process.standard_error),
             change_of_bytes(process.growth_bytes),
             duration(self.report.since_previous),

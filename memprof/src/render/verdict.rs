@@ -95,7 +95,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::model::ResidentMemory;
+    use crate::model::Memory;
 
     const MIB: i64 = 1 << 20;
 
@@ -105,7 +105,7 @@ mod tests {
     }
 
     fn sentence(course: Course, cause: Cause, [anonymous, file, shared, tracked]: [i64; 4]) -> String {
-        let (now, since) = (ResidentMemory::default(), Duration::from_secs(60));
+        let (now, since) = (Memory::default(), Duration::from_secs(60));
         let memory = Some(MemoryGrowth { now, since, anonymous, file, shared, tracked });
         of_process(&ProcessVerdict { trend: trend(course, 1536.0), memory, cause })
     }

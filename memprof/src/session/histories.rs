@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 
 use crate::{
-    model::{ImageId, MemoryGrowth, ProcessVerdict, ResidentMemory, StackId, Timestamp, Trend},
+    model::{ImageId, Memory, MemoryGrowth, ProcessVerdict, StackId, Timestamp, Trend},
     trend::{Series, cause},
 };
 
@@ -35,7 +35,7 @@ struct History {
 #[derive(Clone, Copy, Debug)]
 struct Moment {
     time: Timestamp,
-    memory: ResidentMemory,
+    memory: Memory,
     tracked: u64,
 }
 
@@ -49,7 +49,7 @@ struct OfStack {
 impl Histories {
     /// Begins with an image that began just now, under observation: it had no memory before.
     pub(super) fn begin(&mut self, image: ImageId, time: Timestamp) {
-        let nothing = Moment { time, memory: ResidentMemory::default(), tracked: 0 };
+        let nothing = Moment { time, memory: Memory::default(), tracked: 0 };
         self.images.insert(image, History { first: Some(nothing), ..History::new(time) });
     }
 
@@ -65,7 +65,7 @@ impl Histories {
         image: ImageId,
         began: Timestamp,
         now: Timestamp,
-        (tracked, memory): (u64, Option<ResidentMemory>),
+        (tracked, memory): (u64, Option<Memory>),
         stacks: impl Iterator<Item = (StackId, u64)>,
     ) {
         let history = self.images.entry(image).or_insert_with(|| History::new(began));
@@ -96,7 +96,7 @@ impl History {
         Self { looked: began, tracked, stacks: HashMap::new(), first: None, last: None, looks: 0 }
     }
 
-    fn look(&mut self, time: Timestamp, tracked: u64, memory: Option<ResidentMemory>) {
+    fn look(&mut self, time: Timestamp, tracked: u64, memory: Option<Memory>) {
         self.tracked.push(time, tracked);
         let Some(memory) = memory else { return };
         let moment = Moment { time, memory, tracked };
@@ -119,12 +119,12 @@ impl History {
 
     fn growth(&self, stands_for: f64) -> Option<MemoryGrowth> {
         let (first, last) = self.first.zip(self.last)?;
-        let change = |of: fn(&ResidentMemory) -> u64| of(&last.memory).wrapping_sub(of(&first.memory)).cast_signed();
+        let change = |of: fn(&Memory) -> u64| of(&last.memory).wrapping_sub(of(&first.memory)).cast_signed();
         let tracked = last.tracked.wrapping_sub(first.tracked).cast_signed();
         Some(MemoryGrowth {
             now: last.memory,
             since: last.time.since(first.time),
-            anonymous: change(ResidentMemory::all_anonymous),
+            anonymous: change(Memory::all_anonymous),
             file: change(|memory| memory.file),
             shared: change(|memory| memory.shared),
             tracked: (tracked as f64 * stands_for).round() as i64,
@@ -155,8 +155,8 @@ mod tests {
     const LEAK: StackId = StackId(10);
     const CHURN: StackId = StackId(11);
 
-    fn memory(anonymous: u64) -> ResidentMemory {
-        ResidentMemory { anonymous, ..ResidentMemory::default() }
+    fn memory(anonymous: u64) -> Memory {
+        Memory { anonymous, ..Memory::default() }
     }
 
     /// A leak of a mebibyte a second, and what comes and goes.

@@ -14,6 +14,8 @@ use std::{
 use anyhow::{Context as _, anyhow};
 use rustix::process::{Pid, Signal};
 
+use super::open_files::OpenFiles;
+
 /// A child process that has not yet become the command.
 pub(super) struct Held {
     pid: u32,
@@ -24,13 +26,13 @@ pub(super) struct Held {
 
 impl Held {
     /// Forks, and waits until the child waits.
-    pub(super) fn start(command: &[OsString]) -> anyhow::Result<Self> {
+    pub(super) fn start(command: &[OsString], open_files: &OpenFiles) -> anyhow::Result<Self> {
         let (program, arguments) = command.split_first().ok_or_else(|| anyhow!("there is no command"))?;
         let (mut ready, ready_writer) = io::pipe().context("pipe")?;
         let (hold_reader, release) = io::pipe().context("pipe")?;
         let mut command = Command::new(program);
         command.args(arguments);
-        hold_back(&mut command, ready_writer, hold_reader, release.as_raw_fd());
+        hold_back(&mut command, ready_writer, hold_reader, release.as_raw_fd(), open_files.clone());
         let spawning = std::thread::spawn(move || command.spawn());
         let mut pid = [0; 4];
         match ready.read_exact(&mut pid) {
@@ -56,8 +58,15 @@ fn spawned(spawning: JoinHandle<io::Result<Child>>) -> anyhow::Result<Child> {
     result.context("cannot start the command")
 }
 
-fn hold_back(command: &mut Command, mut ready: PipeWriter, mut hold: PipeReader, release: RawFd) {
+fn hold_back(
+    command: &mut Command,
+    mut ready: PipeWriter,
+    mut hold: PipeReader,
+    release: RawFd,
+    open_files: OpenFiles,
+) {
     let wait_for_release = move || {
+        open_files.restore();
         // SAFETY: this is the child, where nobody uses its copy of the descriptor. With it open, the child would wait
         // for ever for a parent that was killed.
         unsafe { rustix::io::close(release) };

@@ -8,13 +8,17 @@ mod jit;
 mod launch;
 mod meter;
 mod observed;
+mod open_files;
 mod options;
 mod output;
+mod progress;
 mod recorder;
 mod signals;
 mod stacks;
+mod sweep;
 
 use std::{
+    cmp::Reverse,
     future::pending,
     os::unix::process::ExitStatusExt as _,
     path::Path,
@@ -25,15 +29,17 @@ use std::{
 use anyhow::{Context as _, anyhow};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, sleep_until};
 
-pub use self::options::{Format, Functions, Options, Sizes, Unwind, Whom, parse_function};
+pub use self::options::{Following, Format, Functions, Options, Reach, Sizes, Sweep, Unwind, Whom, parse_function};
 use self::{
     launch::{Held, Launched},
+    open_files::OpenFiles,
     output::{Output, Reader},
     recorder::Recorder,
     signals::{Asked, Signals, reaches_group},
 };
 use crate::{
     kernel,
+    model::Ranking,
     symbols::Symbolizer,
     target::{
         LaunchError,
@@ -47,11 +53,13 @@ use crate::{
 /// One line each, with the remedy where there is one.
 pub fn run(whom: &Whom, options: &Options) -> anyhow::Result<ExitCode> {
     kernel::require().map_err(|reason| anyhow!(reason))?;
+    let open_files = OpenFiles::raise();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("tokio")?;
     runtime.block_on(async {
         match whom {
             Whom::Processes(pids) => observe_processes(pids, options).await,
-            Whom::Command(command) => observe_command(command, options).await,
+            Whom::Command(command) => observe_command(command, options, &open_files).await,
+            Whom::Machine(machine) => sweep::sweep(machine, options).await,
         }
     })
 }
@@ -68,13 +76,17 @@ async fn observe_processes(pids: &[u32], options: &Options) -> anyhow::Result<Ex
     Ok(ExitCode::SUCCESS)
 }
 
-async fn observe_command(command: &[std::ffi::OsString], options: &Options) -> anyhow::Result<ExitCode> {
+async fn observe_command(
+    command: &[std::ffi::OsString],
+    options: &Options,
+    open_files: &OpenFiles,
+) -> anyhow::Result<ExitCode> {
     let program = Path::new(command.first().context("there is no command")?);
     let surroundings = Surroundings::own().context("the working directory is gone")?;
     let signals = Signals::catch().context("cannot catch signals")?;
     let mut recorder = Recorder::new(options)?;
     let objects = objects_of(program, &surroundings, recorder.objects_mut())?;
-    let held = Held::start(command)?;
+    let held = Held::start(command, open_files)?;
     let name = program.file_name().unwrap_or_default().to_string_lossy().into_owned();
     recorder.prepare(held.pid(), name, &objects)?;
     let mut session = Session::open(options, recorder, signals)?;
@@ -141,6 +153,10 @@ struct Session<'a> {
     output: Output,
     signals: Signals,
     reports: u64,
+    /// What a sweep had seen before.
+    ranking: Option<Ranking>,
+    /// Whether processes come in the order of their growth.
+    ranks_by_growth: bool,
 }
 
 impl<'a> Session<'a> {
@@ -152,6 +168,8 @@ impl<'a> Session<'a> {
             recorder,
             symbolizer: Symbolizer::default(),
             reports: 0,
+            ranking: None,
+            ranks_by_growth: false,
         })
     }
 
@@ -185,6 +203,8 @@ impl<'a> Session<'a> {
                 asked = self.signals.next() => match (asked, launched) {
                     (Asked::Report, _) => true,
                     (Asked::End(_), None) => return Ok(Ending::Unreported),
+                    // Only what it has forked still runs.
+                    (Asked::End(_), Some(_)) if self.recorder.has_ended_as_asked() => return Ok(Ending::Unreported),
                     (Asked::End(_), Some(launched)) => {
                         pass_on(asked, launched);
                         false
@@ -208,7 +228,11 @@ impl<'a> Session<'a> {
     fn report(&mut self) -> anyhow::Result<Reader> {
         let profile = self.recorder.profile(&self.options.selection)?;
         let objects = self.recorder.objects();
-        let report = profile.map_frames(|frames| self.symbolizer.name(frames, |id| objects.get(id).cloned()));
+        let mut report = profile.map_frames(|frames| self.symbolizer.name(frames, |id| objects.get(id).cloned()));
+        report.ranking.clone_from(&self.ranking);
+        if self.ranks_by_growth {
+            report.processes.sort_by_key(|process| Reverse(process.growth_bytes));
+        }
         self.reports += 1;
         self.output.write(&report)
     }

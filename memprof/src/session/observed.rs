@@ -14,9 +14,9 @@ use tokio::io::unix::AsyncFd;
 use super::{jit::JitNames, meter::Meter};
 use crate::{
     kernel::{CodeChanges, TargetId},
-    model::{ImageId, ObjectId},
+    model::{Identity, ImageId, MappingNotice, ObjectId},
     readiness,
-    target::AddressSpace,
+    target::{self, AddressSpace, ObjectTable},
 };
 
 /// What a session knows of one process.
@@ -24,6 +24,7 @@ pub(super) struct Observed {
     pub(super) pid: u32,
     pub(super) target: TargetId,
     pub(super) command: String,
+    pub(super) identity: Identity,
     /// The image it runs now, or ran last.
     pub(super) image: ImageId,
     pub(super) space: AddressSpace,
@@ -43,6 +44,8 @@ pub(super) struct Observed {
     mappings_read: Option<Instant>,
     /// Whether it is still memprof's own child, which has yet to become the command.
     pub(super) is_about_to_start: bool,
+    /// Whether it was followed, and not asked for.
+    pub(super) is_followed: bool,
     /// Whether it has become another program than the one that was attached or launched.
     pub(super) has_replaced_program: bool,
     /// Whether it has any probes.
@@ -52,7 +55,8 @@ pub(super) struct Observed {
     pub(super) has_been_looked_at_last: bool,
     /// What observing it costs; nothing before it is attached.
     pub(super) meter: Option<Meter>,
-    exit: AsyncFd<OwnedFd>,
+    /// Nothing if it had ended before it could be watched.
+    exit: Option<AsyncFd<OwnedFd>>,
 }
 
 /// How far a process is.
@@ -60,6 +64,8 @@ pub(super) struct Observed {
 pub(super) enum Life {
     /// It runs.
     Running,
+    /// It had ended when it was first heard of. It is not known whether what is being read holds all that it did.
+    Ending,
     /// It has ended, but what it did last has not been read yet.
     Ended,
     /// It has ended, and all that it did is known.
@@ -76,10 +82,16 @@ impl Observed {
         space: AddressSpace,
         exit: AsyncFd<OwnedFd>,
     ) -> Self {
+        let identity = target::identity(pid).unwrap_or_default();
+        Self { exit: Some(exit), identity, ..Self::unwatched(pid, target, command, image, space) }
+    }
+
+    fn unwatched(pid: u32, target: TargetId, command: String, image: ImageId, space: AddressSpace) -> Self {
         Self {
             pid,
             target,
             command,
+            identity: Identity::default(),
             image,
             space,
             jit: JitNames::of(pid),
@@ -91,19 +103,47 @@ impl Observed {
             stack_end: None,
             mappings_read: None,
             is_about_to_start: false,
+            is_followed: false,
             has_replaced_program: false,
             is_probed: false,
             life: Life::Running,
             has_been_looked_at_last: false,
             meter: None,
-            exit,
+            exit: None,
         }
+    }
+
+    /// A process that was forked; without `exit` it has ended meanwhile.
+    pub(super) fn forked(
+        pid: u32,
+        target: TargetId,
+        command: String,
+        image: ImageId,
+        space: AddressSpace,
+        exit: Option<AsyncFd<OwnedFd>>,
+    ) -> Self {
+        let life = if exit.is_some() { Life::Running } else { Life::Ending };
+        let identity = exit.as_ref().and_then(|_| target::identity(pid).ok()).unwrap_or_default();
+        Self { is_followed: true, life, exit, identity, ..Self::unwatched(pid, target, command, image, space) }
     }
 
     /// Remembers that something was mapped or unmapped.
     pub(super) fn note_new_code(&mut self) {
         self.has_new_objects = true;
         self.has_new_code = true;
+    }
+
+    /// Takes in what the kernel tells of its address space.
+    pub(super) fn take_notice(&mut self, notice: MappingNotice, objects: &mut ObjectTable) {
+        match notice {
+            MappingNotice::Mapped(event) => {
+                let mapping = objects.map(&event);
+                self.jit.note_mapped(objects.get(mapping.object));
+                self.space.add(&mapping);
+            }
+            MappingNotice::Cleared { time, .. } => self.space.clear(time),
+        }
+        self.note_new_code();
     }
 
     /// Whether enough time has passed to read its mappings again, of its own accord.
@@ -118,7 +158,11 @@ impl Observed {
 
     /// Whether it has just ended; registers for a wake-up if not.
     pub(super) fn poll_end(&mut self, context: &mut Context<'_>) -> bool {
-        let has_ended = self.life == Life::Running && self.exit.poll_read_ready(context).is_ready();
+        let has_ended = match self.life {
+            Life::Running => self.exit.as_ref().is_some_and(|exit| exit.poll_read_ready(context).is_ready()),
+            Life::Ending => true,
+            Life::Ended | Life::Settled => false,
+        };
         if has_ended {
             self.life = Life::Ended;
         }

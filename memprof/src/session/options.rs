@@ -4,7 +4,7 @@ use std::{ffi::OsString, path::PathBuf, time::Duration};
 
 use crate::model::{OverheadLimit, Sampling, Selection};
 pub use crate::{
-    kernel::{Sizes, Unwind},
+    kernel::{Following, Reach, Sizes, Unwind},
     plan::{Functions, parse_function},
     render::Format,
 };
@@ -14,8 +14,21 @@ pub use crate::{
 pub enum Whom {
     /// Running processes, by pid.
     Processes(Vec<u32>),
+    /// The whole machine, or a part of it.
+    Machine(Sweep),
     /// A command that is yet to be started: its name, then its arguments.
     Command(Vec<OsString>),
+}
+
+/// Who of many processes is to be observed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sweep {
+    /// For how long all are watched, so that only those that grow are attached to; nothing to attach to all at once.
+    pub watch: Option<Duration>,
+    /// How many are attached to at most, after watching.
+    pub suspects: usize,
+    /// Leave out all but this process and those that descend from it.
+    pub parent: Option<u32>,
 }
 
 /// How to observe and what to report.
@@ -41,6 +54,10 @@ pub struct Options {
     pub sampling: Sampling,
     /// The most that a process may be made to bear.
     pub max_overhead: Option<OverheadLimit>,
+    /// Whom the probes reach.
+    pub reach: Reach,
+    /// Which processes are followed that are forked.
+    pub following: Following,
     /// Sizes of the kernel's tables.
     pub sizes: Sizes,
     /// Whether the BPF programs log.

@@ -88,6 +88,18 @@ impl AddressSpace {
         Some((layer.object?, return_address.wrapping_add(layer.bias)))
     }
 
+    /// What a child has that is forked at that time, whatever became of this one since.
+    #[must_use]
+    pub fn inherited(&self, at: Timestamp) -> Self {
+        let mut space = self.clone();
+        space.cleared.retain(|cleared| *cleared <= at);
+        space.pieces.retain(|_, piece| {
+            piece.layers.retain(|layer| layer.since <= at);
+            !piece.layers.is_empty()
+        });
+        space
+    }
+
     /// Unmaps everything that was mapped before `at`: the process called `execve`. What it was stays known for stacks of
     /// that time.
     pub fn clear(&mut self, at: Timestamp) {
@@ -282,6 +294,18 @@ mod tests {
         assert_eq!(object(0x1700, 99), Some(1));
         assert_eq!(object(0x2700, 5), Some(2));
         assert_eq!(object(0x1900, 5), Some(1));
+    }
+
+    #[test]
+    fn a_child_has_what_there_was_when_it_was_forked() {
+        let mut parent = space(&[mapping(0x1000..0x2000, 0, 1, 10), mapping(0x1000..0x3000, 0, 2, 30)]);
+        parent.clear(Timestamp(40));
+        let child = parent.inherited(Timestamp(20));
+        let object = |space: &AddressSpace, address| {
+            space.find_return_address(address, Timestamp(50)).map(|(object, _)| object.0)
+        };
+        assert_eq!([object(&child, 0x1900), object(&child, 0x2900)], [Some(1), None]);
+        assert_eq!(object(&parent, 0x1900), None);
     }
 
     #[test]

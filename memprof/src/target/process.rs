@@ -4,7 +4,7 @@ use std::{fs, io, time::Duration};
 
 use procfs::process::{Stat, StatFlags};
 
-use super::TargetError;
+use super::{TargetError, status::Status};
 use crate::{elf, regular_file::open_regular};
 
 /// A process that can be profiled, as far as `/proc` tells.
@@ -46,6 +46,11 @@ pub fn command_name(pid: u32) -> io::Result<String> {
     Ok(String::from_utf8_lossy(name.strip_suffix(b"\n").unwrap_or(&name)).into_owned())
 }
 
+/// When a process began, in the kernel's ticks since boot. Nothing if it is gone.
+pub fn began(pid: u32) -> Option<u64> {
+    stat(pid, pid).ok().map(|stat| stat.starttime)
+}
+
 /// Processor time that all threads of a process have used, those that have ended included. Nothing if it is gone.
 pub fn processor_time(pid: u32) -> Option<Duration> {
     let (mut clock, mut time) = (0, libc::timespec { tv_sec: 0, tv_nsec: 0 });
@@ -80,16 +85,11 @@ pub(super) fn stat(pid: u32, thread: u32) -> io::Result<Stat> {
 
 /// `/proc/TID` exists for every thread, though it is not listed; only `Tgid:` tells it from a process.
 fn check_leader(pid: u32) -> Result<(), TargetError> {
-    let status = fs::read(format!("/proc/{pid}/status")).map_err(|error| TargetError::of_io(pid, error))?;
-    match thread_group(&status) {
+    let status = Status::read(pid).map_err(|error| TargetError::of_io(pid, error))?;
+    match status.thread_group() {
         Some(process) if process != pid => Err(TargetError::Thread { thread: pid, process }),
         _ => Ok(()),
     }
-}
-
-fn thread_group(status: &[u8]) -> Option<u32> {
-    let line = status.split(|byte| *byte == b'\n').find_map(|line| line.strip_prefix(b"Tgid:"))?;
-    std::str::from_utf8(line).ok()?.trim().parse().ok()
 }
 
 fn check_executable(pid: u32, thread: u32) -> Result<(), TargetError> {
@@ -157,11 +157,5 @@ mod tests {
         assert_eq!(threads(process).next(), Some(process));
         drop(keep);
         worker.join().unwrap();
-    }
-
-    #[test]
-    fn a_thread_group_is_read_from_status_whatever_the_name() {
-        assert_eq!(thread_group(b"Name:\t\xff\xfe\nTgid:\t123\nPid:\t124\n"), Some(123));
-        assert_eq!(thread_group(b"Name:\tx\n"), None);
     }
 }

@@ -36,12 +36,12 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::model::ResidentMemory;
+    use crate::model::Memory;
 
     const MIB: i64 = 1 << 20;
 
     fn of([anonymous, file, shared, tracked]: [i64; 4]) -> Cause {
-        let (now, since) = (ResidentMemory::default(), Duration::from_secs(30));
+        let (now, since) = (Memory::default(), Duration::from_secs(30));
         cause(Some(&MemoryGrowth { now, since, anonymous, file, shared, tracked }), 30)
     }
 
@@ -69,7 +69,7 @@ mod tests {
     fn without_looks_there_is_no_cause() {
         assert_eq!(cause(None, 30), Cause::Unknown);
         let growth = MemoryGrowth {
-            now: ResidentMemory::default(),
+            now: Memory::default(),
             since: Duration::ZERO,
             anonymous: MIB,
             file: 0,

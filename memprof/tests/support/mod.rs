@@ -180,6 +180,19 @@ impl Attached {
         std::thread::spawn(move || lines.for_each(drop));
     }
 
+    /// Waits for a line on its standard error that contains this, and returns it. What follows is left there.
+    #[allow(clippy::unbuffered_bytes, reason = "what follows the line is for others")]
+    pub fn hear(&mut self, text: &str) -> String {
+        loop {
+            let bytes = self.child.stderr.as_mut().unwrap().bytes().map(Result::unwrap);
+            let line = String::from_utf8(bytes.take_while(|byte| *byte != b'\n').collect()).unwrap();
+            assert!(!line.is_empty(), "memprof ended without saying {text:?}");
+            if line.contains(text) {
+                return line;
+            }
+        }
+    }
+
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
@@ -207,6 +220,11 @@ impl Attached {
         self.stdout.read_to_end(&mut stdout).unwrap();
         let output = self.child.wait_with_output().unwrap();
         Run::of(Output { stdout, ..output })
+    }
+
+    /// Waits for its end, however it comes.
+    pub fn wait_for_end(mut self) {
+        self.child.wait().unwrap();
     }
 
     /// Ctrl-C, and what it said.

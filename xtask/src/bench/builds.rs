@@ -3,11 +3,12 @@
 //! A variant is memprof's own userspace with another BPF object. All are one executable, memprof built with its feature `measure`,
 //! which takes its object from the file that is named in the environment.
 
-use std::{path::PathBuf, process::Command};
+use std::{fs, path::PathBuf, process::Command};
 
 use anyhow::{Context as _, Result};
 use tempfile::TempDir;
 
+use super::catalogue;
 use crate::{
     ebpf,
     process::{self, build_memprof, cargo, root, target_directory},
@@ -64,7 +65,7 @@ const fn source(
     Source { name, compiler, file, flags }
 }
 
-const SOURCES: [Source; 9] = [
+const SOURCES: [Source; 10] = [
     source("pair", "gcc", "pair.c", &["-fomit-frame-pointer"]),
     source("pair-with-frame-pointers", "gcc", "pair.c", &["-fno-omit-frame-pointer"]),
     source("growth", "gcc", "growth.c", &[]),
@@ -73,8 +74,12 @@ const SOURCES: [Source; 9] = [
     source("libraries", "gcc", "libraries.c", &[]),
     source("clock.so", "gcc", "clock.c", &["-shared", "-fPIC"]),
     source("account", "gcc", "account.c", &[]),
+    source("hold", "gcc", "hold.c", &[]),
     source("templates.ii", "g++", "templates.cc", &["-std=c++17", "-E"]),
 ];
+
+/// A document for `xmllint`.
+pub(super) const CATALOGUE: &str = "catalogue.xml";
 
 /// Builds everything. Without a compiler for BPF, only memprof as it is.
 pub(super) fn build_all() -> Result<()> {
@@ -88,7 +93,8 @@ pub(super) fn build_all() -> Result<()> {
             break;
         }
     }
-    SOURCES.iter().try_for_each(Source::compile)
+    SOURCES.iter().try_for_each(Source::compile)?;
+    fs::write(folder().join(CATALOGUE), catalogue::text()).context("cannot write a document to read")
 }
 
 impl Source {
@@ -137,7 +143,7 @@ impl Builds {
         Command::new(self.folder.join("release/examples").join(name))
     }
 
-    /// A workload's program.
+    /// A workload's program, or what it reads.
     pub(super) fn program(&self, name: &str) -> PathBuf {
         self.folder.join(name)
     }

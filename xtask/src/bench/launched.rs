@@ -1,11 +1,12 @@
 //! A workload that runs, by itself or under a tool: started, listened to, and accounted for when it ends.
 
 use std::{
-    io::{BufRead as _, BufReader, Read as _},
+    io::{BufRead as _, BufReader, Read as _, Write as _},
     process::{Child, ChildStdout, Command, Stdio},
 };
 
 use anyhow::{Context as _, Result, bail};
+use rustix::process::{Pid, Signal, kill_process};
 
 /// What a workload says of itself when its work is done (`xtask/bench/clock.h`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,9 +63,28 @@ impl Launched {
         }
     }
 
-    /// Closes its standard input, lets it end, and says what it used, if it is accounted for.
-    pub(super) fn finish(mut self) -> Result<Option<Usage>> {
+    /// Writes a line to its standard input, which must be a pipe.
+    pub(super) fn tell(&mut self, line: &str) -> Result<()> {
+        let input = self.child.stdin.as_mut().context("standard input is a pipe")?;
+        writeln!(input, "{line}").with_context(|| format!("{} has ended", self.name))
+    }
+
+    pub(super) fn close_input(&mut self) {
         drop(self.child.stdin.take());
+    }
+
+    pub(super) fn interrupt(&self) -> Result<()> {
+        kill_process(Pid::from_child(&self.child), Signal::INT).with_context(|| format!("{} has ended", self.name))
+    }
+
+    /// Closes its standard input, lets it end, and says what it used, if it is accounted for.
+    pub(super) fn finish(self) -> Result<Option<Usage>> {
+        Ok(self.rest()?.lines().find_map(Usage::parse))
+    }
+
+    /// Closes its standard input, lets it end, and returns what it printed and nobody has heard.
+    pub(super) fn rest(mut self) -> Result<String> {
+        self.close_input();
         let mut rest = Vec::new();
         self.output.read_to_end(&mut rest).context("cannot read what it prints")?;
         self.is_waited_for = true;
@@ -72,7 +92,7 @@ impl Launched {
         if !status.success() {
             bail!("{} failed ({status})", self.name);
         }
-        Ok(String::from_utf8_lossy(&rest).lines().find_map(Usage::parse))
+        Ok(String::from_utf8_lossy(&rest).into_owned())
     }
 }
 
@@ -94,7 +114,15 @@ impl Work {
 }
 
 impl Usage {
-    fn parse(line: &str) -> Option<Self> {
+    /// Of both.
+    pub(super) fn and(self, other: Self) -> Self {
+        Self {
+            cpu_nanoseconds: self.cpu_nanoseconds + other.cpu_nanoseconds,
+            peak_bytes: self.peak_bytes.max(other.peak_bytes),
+        }
+    }
+
+    pub(super) fn parse(line: &str) -> Option<Self> {
         let [cpu_nanoseconds, peak_bytes] = numbers(line, ["used_cpu_ns", "peak_bytes"])?;
         Some(Self { cpu_nanoseconds, peak_bytes })
     }
@@ -119,6 +147,12 @@ mod tests {
         assert_eq!(Work::parse("worked_ns 1500 cpu_ns 20\n"), Some(work));
         assert_eq!(Work::parse("heaptrack stats:\n"), None);
         assert_eq!(Work::parse("worked_ns \n"), None);
+    }
+
+    #[test]
+    fn processor_time_adds_up_and_the_largest_process_counts() {
+        let of = |cpu_nanoseconds, peak_bytes| Usage { cpu_nanoseconds, peak_bytes };
+        assert_eq!(of(5, 1024).and(of(7, 512)), of(12, 1024));
     }
 
     #[test]

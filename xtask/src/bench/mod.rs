@@ -3,6 +3,7 @@
 
 mod bpf;
 mod builds;
+mod catalogue;
 mod launched;
 mod machine;
 mod overhead;

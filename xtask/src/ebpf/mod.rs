@@ -18,7 +18,7 @@ use self::{
 use crate::process::{self, root, target_directory};
 
 /// More than this and something that the kernel does not need has got in.
-const MAX_OBJECT_BYTES: usize = 256 * 1024;
+const MAX_OBJECT_BYTES: usize = 384 * 1024;
 
 #[derive(clap::Args)]
 pub(crate) struct Arguments {

@@ -14,8 +14,8 @@ use self::names::{Name, Root, SourceFile};
 use crate::process::root;
 
 /// The stages of the pipeline. None of them names another one.
-const STAGES: [&str; 10] =
-    ["target", "plan", "unwind", "kernel", "heap", "overhead", "trend", "symbols", "render", "tui"];
+const STAGES: [&str; 11] =
+    ["target", "plan", "unwind", "kernel", "heap", "overhead", "trend", "watch", "symbols", "render", "tui"];
 
 /// What the stages share: data that crosses from one to the next. It names nothing of the crate.
 const VOCABULARY: &str = "model";

@@ -10,12 +10,13 @@ use anyhow::{Context as _, Result, bail};
 use crate::process::{cargo, root};
 
 /// Attach, launch, unwinding, lifecycle: what depends on the kernel.
-const USUAL: [&str; 9] = [
+const USUAL: [&str; 10] = [
     "live_leak",
     "live_stacks",
     "live_functions",
     "live_launch",
     "live_images",
+    "live_children",
     "live_threads",
     "live_servers",
     "live_losses",

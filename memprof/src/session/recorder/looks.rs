@@ -1,6 +1,7 @@
 //! Looks at what is outstanding and at memory, from time to time: verdicts are read from what they saw.
 
 use std::{
+    collections::BTreeSet,
     hash::{BuildHasher as _, RandomState},
     time::Duration,
 };
@@ -47,14 +48,15 @@ impl Recorder {
     pub(super) fn look(&mut self) {
         let (time, earlier) = (now(), self.looks.last.max(self.started));
         let nothing = Heap::new();
-        self.histories.retain(|image| self.processes.iter().any(|process| process.image == image));
+        let current: BTreeSet<_> = self.processes.iter().map(|process| process.image).collect();
+        self.histories.retain(|image| current.contains(&image));
         for process in &self.processes {
             // It is memprof's own child still, or nothing happens to it any more.
             if process.is_about_to_start || process.has_been_looked_at_last {
                 continue;
             }
             let heap = self.heaps.get(&process.image).unwrap_or(&nothing);
-            let memory = if process.life == Life::Running { target::resident_memory(process.pid) } else { None };
+            let memory = if process.life == Life::Running { target::memory(process.pid) } else { None };
             let stacks = heap.outstanding_by_stack();
             let stacks = stacks.map(|(stack, Outstanding { bytes, .. })| (self.stacks.name(stack), bytes));
             let outstanding = heap.outstanding().bytes;

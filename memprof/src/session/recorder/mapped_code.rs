@@ -5,7 +5,7 @@ use std::{collections::HashSet, time::Duration};
 
 use super::{Recorder, fingerprint_of, note_jit, now};
 use crate::{
-    model::{MappingEvent, MappingNotice, StackCopy},
+    model::{MappingEvent, StackCopy},
     session::{
         copies::unwind_copy,
         observed::{Life, Observed},
@@ -19,22 +19,12 @@ pub(super) const PATIENCE: Duration = Duration::from_millis(200);
 impl Recorder {
     pub(super) fn take_mappings(&mut self) -> anyhow::Result<()> {
         self.look_for_unmapped_code();
-        let Self { kernel, objects, processes, .. } = self;
-        let lost = kernel.drain_mappings(|notice| match notice {
-            MappingNotice::Mapped(event) => {
-                if let Some(process) = running(processes, event.pid) {
-                    let mapping = objects.map(&event);
-                    process.jit.note_mapped(objects.get(mapping.object));
-                    process.space.add(&mapping);
-                    process.note_new_code();
-                }
-            }
-            MappingNotice::Cleared { pid, time } => {
-                if let Some(process) = running(processes, pid) {
-                    process.space.clear(time);
-                    process.note_new_code();
-                }
-            }
+        let follows = self.follows();
+        let Self { kernel, objects, processes, orphans, .. } = self;
+        let lost = kernel.drain_mappings(|notice| match running(processes, notice.pid()) {
+            Some(process) => process.take_notice(notice, objects),
+            None if follows => orphans.keep(notice),
+            None => {}
         });
         if lost > 0 {
             self.mappings_lost += lost;
@@ -45,7 +35,7 @@ impl Recorder {
 
     /// Reads the mappings of processes of which the kernel side says that code is unmapped.
     fn look_for_unmapped_code(&mut self) {
-        for process in self.processes.iter_mut().filter(|process| process.life != Life::Settled) {
+        for process in self.processes.iter_mut().filter(|process| process.life == Life::Running) {
             if !self.kernel.awaits_code(process.target) {
                 continue;
             }

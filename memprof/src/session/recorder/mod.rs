@@ -1,5 +1,7 @@
 //! From probes to profiles: keeps what the kernel side tells of every observed process.
 
+mod candidates;
+mod following;
 mod frees;
 mod looks;
 mod mapped_code;
@@ -8,6 +10,7 @@ mod probing;
 mod profile;
 mod samples;
 mod stack_turns;
+mod targets;
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -20,7 +23,14 @@ use std::{
 
 use rustix::time::{ClockId, clock_gettime};
 
-use self::{frees::Frees, looks::Looks, overhead::Moments};
+pub(super) use self::candidates::Candidate;
+use self::{
+    following::{Forked, Orphans},
+    frees::Frees,
+    looks::Looks,
+    overhead::Moments,
+    targets::Targets,
+};
 use super::{
     code::CodeTables,
     histories::Histories,
@@ -30,8 +40,11 @@ use super::{
 };
 use crate::{
     heap::Heap,
-    kernel::{Kernel, TargetId},
-    model::{AttachPlan, Event, ImageId, Losses, ObjectId, OverheadLimit, RawStack, Sampling, Timestamp, Warning},
+    kernel::{Following, Kernel, Reach, Settings, TargetId},
+    model::{
+        AttachPlan, EndedProcesses, Event, ImageId, Losses, ObjectId, OverheadLimit, RawStack, Sampling, Timestamp,
+        Warning,
+    },
     overhead::Prices,
     plan::Functions,
     target::{self, ObjectTable},
@@ -62,6 +75,14 @@ pub(super) struct Recorder {
     functions: Functions,
     plans: HashMap<ObjectId, AttachPlan>,
     processes: Vec<Observed>,
+    targets: Targets,
+    following: Following,
+    reach: Reach,
+    orphans: Orphans,
+    /// What was observed of processes that have ended, and are not in `processes` any more.
+    ended: EndedProcesses,
+    /// How many processes were followed too late to see their first moments.
+    seen_late: u64,
     heaps: HashMap<ImageId, Heap>,
     stacks: Stacks,
     histories: Histories,
@@ -87,10 +108,19 @@ impl Recorder {
             None if has_windows => Sampling::by_bytes(1),
             _ => options.sampling,
         };
-        let kernel = Kernel::load(options.sizes, options.unwind, sampling, has_windows, options.log_programs)?;
+        let settings = Settings {
+            sizes: options.sizes,
+            unwind: options.unwind,
+            sampling,
+            has_windows,
+            reach: options.reach,
+            following: options.following,
+            log: options.log_programs,
+        };
+        let kernel = Kernel::load(&settings)?;
         log::debug!("{}", kernel.load_cost());
         log::debug!("kernel memory: {}", bytesize::ByteSize(kernel.memory_bytes()));
-        Ok(Self {
+        let mut recorder = Self {
             kernel,
             sampling,
             sample_bytes: options.sampling.bytes(),
@@ -101,6 +131,12 @@ impl Recorder {
             functions: options.functions.clone(),
             plans: HashMap::new(),
             processes: Vec::new(),
+            targets: Targets::default(),
+            following: options.following,
+            reach: options.reach,
+            orphans: Orphans::default(),
+            ended: EndedProcesses::default(),
+            seen_late: 0,
             heaps: HashMap::new(),
             stacks: Stacks::new(sampling),
             histories: Histories::default(),
@@ -113,7 +149,9 @@ impl Recorder {
             started: now(),
             reported: now(),
             told: now(),
-        })
+        };
+        recorder.offer_targets()?;
+        Ok(recorder)
     }
 
     /// The objects seen so far.
@@ -129,6 +167,11 @@ impl Recorder {
     /// Whether every observed process has ended, and all that they did is known.
     pub(super) fn is_over(&self) -> bool {
         self.processes.iter().all(|process| process.life == Life::Settled)
+    }
+
+    /// Whether the processes that were asked for have ended; others that they forked may run on.
+    pub(super) fn has_ended_as_asked(&self) -> bool {
+        self.processes.iter().all(|process| process.is_followed || process.life == Life::Settled)
     }
 
     /// Waits until there is something to drain.
@@ -162,12 +205,10 @@ impl Recorder {
         self.settle_ended();
         self.drop_rows_of_unmapped_code();
         self.probe_what_is_new()?;
+        self.drop_ended()?;
+        self.offer_targets()?;
         self.kernel.flush_log();
         Ok(())
-    }
-
-    fn next_target(&self) -> TargetId {
-        TargetId(self.processes.len() as u32)
     }
 
     /// Takes in blocks and events, and tells the unwinder what is new. Where a stack was copied, the unwinder waits for that: then the
@@ -259,7 +300,10 @@ impl Recorder {
                 if let Ok(command) = target::command_name(process.pid) {
                     process.command = command;
                 }
-                if by_other_thread {
+                if let Ok(identity) = target::identity(process.pid) {
+                    process.identity = identity;
+                }
+                if by_other_thread && self.reach == Reach::Targets {
                     self.probe_again(index, "one of its threads called execve");
                 }
             }
@@ -268,6 +312,9 @@ impl Recorder {
                     let is_main = thread == self.processes[index].pid;
                     self.probe_again(index, if is_main { "its main thread ended" } else { "one of its threads ended" });
                 }
+            }
+            Event::Fork { target, pid, parent, image, time } => {
+                self.follow(&Forked { target, pid, parent, image, time })?
             }
             Event::Filling | Event::Allocation { .. } | Event::Free { .. } | Event::Stack(_) | Event::StackCopy(_) => {}
         }

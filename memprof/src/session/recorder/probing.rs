@@ -2,8 +2,9 @@
 
 use anyhow::{Context as _, bail};
 
-use super::{Recorder, now};
+use super::{Recorder, candidates::NoAllocator, now};
 use crate::{
+    kernel::{Attachee, Reach, TargetId},
     model::{AttachPlan, ObjectId, Warning},
     plan::plan,
     session::observed::{Life, Observed, exit_watch},
@@ -12,6 +13,15 @@ use crate::{
 
 /// How often probing a process anew is tried while its threads come and go.
 const MOST_ATTEMPTS: usize = 16;
+
+/// What came of searching objects.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Probed {
+    /// Allocator functions in them.
+    functions: usize,
+    /// Of these, those that were not probed before.
+    attached: usize,
+}
 
 impl Recorder {
     /// Attaches to a running process. An error if it cannot be profiled, and says why.
@@ -23,26 +33,52 @@ impl Recorder {
         Process::find(pid)?;
         let exit = exit_watch(pid)?;
         let process = Process::find(pid)?;
-        let target = self.next_target();
+        let target = self.take_target()?;
         let image = self.kernel.track(target, pid)?;
         // Followed before it is read: from here on, no change of its code is missed.
+        let changes = self.kernel.code_changes(target);
         let space = AddressSpace::read(process.thread, now(), &mut self.objects);
-        let space = space.inspect_err(|_| self.kernel.untrack(target, pid))?;
-        self.processes.push(Observed::new(pid, target, process.command, image, space, exit));
+        let space = space.inspect_err(|_| self.release(target, pid))?;
+        let mut observed = Observed::new(pid, target, process.command, image, space, exit);
+        observed.changes = changes;
+        self.processes.push(observed);
         let index = self.processes.len() - 1;
+        let attached = self.attach_probes(index);
+        if attached.is_err() {
+            self.processes.remove(index);
+            self.has_unmapped_code = true;
+            self.forget(image)?;
+            self.release(target, pid);
+        }
+        let functions = attached?;
+        log::info!("attached to process {pid} ({}): {functions} functions", self.processes[index].command);
+        Ok(())
+    }
+
+    /// Probes what a running process has mapped; how many functions that is.
+    fn attach_probes(&mut self, index: usize) -> anyhow::Result<usize> {
+        let pid = self.processes[index].pid;
         self.tell_unwinder(index);
         log::debug!("unwinding rows: {}", bytesize::ByteSize(self.kernel.row_bytes()));
         let attached = self.probe_new_objects(index);
         // A process that ends meanwhile has no thread left to attach to, or no mappings to search.
         Process::find(pid).with_context(|| format!("process {pid} ended while memprof attached to it"))?;
-        let functions = attached?;
+        let functions = attached?.functions;
         if functions == 0 {
-            bail!("{}", self.no_allocator_in(index));
+            return Err(NoAllocator(self.no_allocator_in(index)).into());
         }
         self.warn_of_missing_functions(index);
         self.begin_metering(index)?;
-        log::info!("attached to process {pid} ({}): {functions} functions", self.processes[index].command);
-        Ok(())
+        Ok(functions)
+    }
+
+    fn take_target(&mut self) -> anyhow::Result<TargetId> {
+        self.targets.take().context("too many processes at once")
+    }
+
+    fn release(&mut self, target: TargetId, pid: u32) {
+        self.kernel.untrack(target, pid);
+        self.targets.give_back(target);
     }
 
     /// Attaches to a process that is about to become a command with these objects.
@@ -53,7 +89,7 @@ impl Recorder {
         objects: &[ObjectId],
     ) -> anyhow::Result<()> {
         let exit = exit_watch(pid)?;
-        let target = self.next_target();
+        let target = self.take_target()?;
         let image = self.kernel.track(target, pid)?;
         self.processes.push(Observed::new(pid, target, command, image, AddressSpace::default(), exit));
         let index = self.processes.len() - 1;
@@ -62,7 +98,7 @@ impl Recorder {
         }
         self.processes[index].is_about_to_start = true;
         self.processes[index].expected = objects.to_vec();
-        if self.probe_objects(index, objects)? == 0 {
+        if self.probe_objects(index, objects)?.functions == 0 {
             log::warn!("{}", self.no_allocator_in(index));
         }
         self.warn_of_missing_functions(index);
@@ -79,26 +115,36 @@ impl Recorder {
             // Anything but a library that it has loaded beside the allocator that is probed.
             let is_late = process.has_replaced_program || !process.is_probed;
             let probed = self.probe_new_objects(index);
-            if matches!(probed, Ok(sites) if sites > 0) {
+            if matches!(probed, Ok(probed) if probed.functions > 0) {
                 self.warn_of_missing_functions(index);
             }
             match probed {
-                Ok(0) => {}
+                Ok(Probed { attached: 0, .. }) => {}
+                Ok(Probed { functions, .. }) if self.sees_all_late(index) => {
+                    log::info!("attached to process {pid} ({}): {functions} functions", self.processes[index].command);
+                }
                 Ok(_) if is_late => {
                     self.warn(Warning::ProbesInterrupted {
                         pid,
                         cause: "it executed a program with another allocator",
                     });
                 }
-                Ok(sites) => log::info!("process {pid} has mapped {sites} more allocator functions"),
+                Ok(probed) => {
+                    log::info!("process {pid} has mapped {} more allocator functions", probed.attached);
+                }
                 Err(error) => self.tolerate_if_ended(index, error)?,
             }
         }
         Ok(())
     }
 
-    /// Probes what of the process's objects has not been searched yet; returns the number of sites.
-    fn probe_new_objects(&mut self, index: usize) -> anyhow::Result<usize> {
+    /// Whether it is known anyway that a process is probed when it runs already.
+    fn sees_all_late(&self, index: usize) -> bool {
+        self.reach == Reach::Targets && self.processes[index].is_followed
+    }
+
+    /// Probes what of the process's objects has not been searched yet.
+    fn probe_new_objects(&mut self, index: usize) -> anyhow::Result<Probed> {
         let process = &mut self.processes[index];
         process.has_new_objects = false;
         let objects: Vec<_> =
@@ -106,9 +152,9 @@ impl Recorder {
         self.probe_objects(index, &objects)
     }
 
-    fn probe_objects(&mut self, index: usize, objects: &[ObjectId]) -> anyhow::Result<usize> {
-        let thread = self.living_thread(index)?;
-        let mut sites = 0;
+    fn probe_objects(&mut self, index: usize, objects: &[ObjectId]) -> anyhow::Result<Probed> {
+        let attachee = Attachee { pid: self.processes[index].pid, thread: self.living_thread(index)? };
+        let mut probed = Probed::default();
         for &id in objects {
             let Some(object) = self.objects.get(id) else { continue };
             let plan = self.plans.entry(id).or_insert_with(|| plan([object], &self.functions));
@@ -116,16 +162,16 @@ impl Recorder {
             if !plan.sites.is_empty() {
                 log::debug!("process {}: {plan}", process.pid);
                 let open = |id| self.objects.get(id).map(|object| &**object);
-                self.kernel.attach(process.target, thread, plan, open)?;
+                probed.attached += self.kernel.attach(process.target, attachee, plan, open)?;
                 self.prices.set_traps(self.kernel.trap_costs());
                 process.is_probed = true;
-                sites += plan.sites.len();
+                probed.functions += plan.sites.len();
             }
             process.planned.insert(id);
             let doubts = doubts_of(plan);
             doubts.into_iter().for_each(|doubt| self.warn(doubt));
         }
-        Ok(sites)
+        Ok(probed)
     }
 
     fn living_thread(&self, index: usize) -> anyhow::Result<u32> {

@@ -43,8 +43,10 @@ impl Recorder {
             sample_bytes: self.sample_bytes,
             max_overhead: self.limit,
             losses,
-            warnings: self.warnings(&losses),
+            warnings: self.warnings(&losses)?,
+            ranking: None,
             processes,
+            ended: self.ended,
         };
         self.heaps.values_mut().for_each(Heap::mark_reported);
         self.reported = now;
@@ -80,6 +82,7 @@ impl Recorder {
         let snapshot = ProcessSnapshot {
             pid: process.pid,
             command: process.command.clone(),
+            identity: process.identity.clone(),
             exited: process.life == Life::Settled && !process.meter.as_ref().is_some_and(|meter| meter.has_given_up),
             outstanding: heap.outstanding(),
             standard_error: heap.standard_error(),
@@ -133,15 +136,17 @@ impl Recorder {
         self.stacks.get(process.image, stack).is_some_and(|stack| stack.truncated.is_some())
     }
 
-    fn warnings(&mut self, losses: &Losses) -> Vec<Warning> {
+    fn warnings(&mut self, losses: &Losses) -> anyhow::Result<Vec<Warning>> {
         for warning in self.objects.take_warnings() {
             self.warn(warning);
         }
         let mut warnings: Vec<_> = Warning::of_losses(losses, self.sample_bytes.is_some()).collect();
         warnings.extend(self.warnings.iter().cloned());
         warnings.extend((self.mappings_lost > 0).then_some(Warning::MappingsLost(self.mappings_lost)));
-        warnings.extend(self.processes.iter().filter_map(|process| self.without_allocator(process)));
-        warnings
+        warnings.extend(self.warnings_of_following()?);
+        let asked_for = self.processes.iter().filter(|process| !process.is_followed);
+        warnings.extend(asked_for.filter_map(|process| self.without_allocator(process)));
+        Ok(warnings)
     }
 
     fn without_allocator(&self, process: &Observed) -> Option<Warning> {

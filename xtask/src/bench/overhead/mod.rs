@@ -1,5 +1,6 @@
 //! What it costs a program to be watched, by memprof and by others, and whether they saw right.
 
+mod following;
 mod print;
 mod redis;
 mod run;

@@ -4,13 +4,14 @@ use std::{
     ffi::OsString,
     fs::{self, File},
     path::Path,
-    process::{Command, Stdio},
+    process::Command,
 };
 
 use anyhow::{Context as _, Result};
 use serde::Serialize;
 
 use super::{
+    following::{self, accounted},
     redis::Redis,
     tools::{Answer, Task, Tool},
     workloads::{Leak, REDIS, Workload},
@@ -78,27 +79,22 @@ fn measure(tool: &dyn Tool, task: &Task<'_>, redis: Option<&Redis>, amount: u64)
     let file = File::create(&messages).context("cannot write a tool's messages")?;
     let mut command = accounted(&tool.command(task)?, task.builds);
     preload(&mut command, tool, task);
-    command.stderr(file);
-    let launched = Launched::start(&mut command, Stdio::null())?;
-    let (work, usage) = follow(launched, redis, amount).with_context(|| first_lines(&messages))?;
+    command.stderr(file.try_clone()?);
+    let work = |launched: &mut Launched| work(launched, redis, amount);
+    let (work, usage) = match tool.attachable() {
+        None => following::launch(&mut command, work),
+        Some(attachable) => following::attach(&mut command, attachable, task, file, work),
+    }
+    .with_context(|| first_lines(&messages))?;
     Ok((work, usage, fs::read_to_string(messages).unwrap_or_default()))
 }
 
-/// To the end.
-fn follow(mut launched: Launched, redis: Option<&Redis>, amount: u64) -> Result<(Work, Usage)> {
-    let load = redis.map(|redis| redis.load(&mut launched, amount)).transpose()?;
+/// Until it is done.
+fn work(launched: &mut Launched, redis: Option<&Redis>, amount: u64) -> Result<Work> {
+    let load = redis.map(|redis| redis.load(launched, amount)).transpose()?;
     let mut work = launched.work()?;
     work.elapsed_nanoseconds = load.unwrap_or(work.elapsed_nanoseconds);
-    let usage = launched.finish()?.context("`account` said nothing")?;
-    Ok((work, usage))
-}
-
-/// The command, started by one that tells what it used.
-fn accounted(command: &Command, builds: &Builds) -> Command {
-    let mut accounted = Command::new(builds.program("account"));
-    accounted.arg(command.get_program()).args(command.get_args());
-    accounted.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
-    accounted
+    Ok(work)
 }
 
 /// What the program itself is to load: our clock, and what the tool is made of.

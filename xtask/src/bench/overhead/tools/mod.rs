@@ -3,6 +3,7 @@
 mod bpftrace;
 mod dhat;
 mod heaptrack;
+mod memleak;
 mod memprof;
 mod mtrace;
 mod unprofiled;
@@ -66,6 +67,11 @@ pub(super) trait Tool {
     /// Runs the program.
     fn command(&self, task: &Task<'_>) -> Result<Command>;
 
+    /// For a tool that launches nothing: [`Self::command`] holds the program until this is attached.
+    fn attachable(&self) -> Option<&dyn Attachable> {
+        None
+    }
+
     /// Libraries to preload into the program, beside our own.
     fn preloads(&self) -> Option<&'static str> {
         None
@@ -85,13 +91,22 @@ pub(super) trait Tool {
     }
 }
 
+/// A tool that is attached to a program, and by an interrupt ends. [`Tool::answer`] finds what it printed in between.
+pub(super) trait Attachable {
+    fn attach(&self, task: &Task<'_>, pid: u32) -> Result<Command>;
+
+    /// Whether it says in this line that it is there.
+    fn is_attached(&self, line: &str) -> bool;
+}
+
 /// All tools, in the order of the table's columns.
-pub(super) const ALL: [&dyn Tool; 8] = [
+pub(super) const ALL: [&dyn Tool; 9] = [
     &unprofiled::Unprofiled,
     &memprof::Floor,
     &memprof::Memprof,
     &memprof::Sampling,
     &bpftrace::Bpftrace,
+    &memleak::Memleak,
     &heaptrack::Heaptrack,
     &dhat::Dhat,
     &mtrace::Mtrace,
@@ -99,6 +114,11 @@ pub(super) const ALL: [&dyn Tool; 8] = [
 
 pub(super) const UNPROFILED: &str = "unprofiled";
 pub(super) const FLOOR: &str = "floor";
+
+/// The command, to begin when it is told to (`xtask/bench/hold.c`).
+fn held(task: &Task<'_>) -> Command {
+    before(task.builds.program("hold"), &[], task)
+}
 
 /// `program ARGUMENTS... COMMAND...`
 fn before(program: impl Into<PathBuf>, arguments: &[&str], task: &Task<'_>) -> Command {

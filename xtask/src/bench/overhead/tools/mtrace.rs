@@ -31,7 +31,7 @@ impl Tool for Mtrace {
     }
 
     fn can(&self, workload: &super::Workload) -> bool {
-        workload.allocator.contains("/libc.so")
+        workload.is_of_libc()
     }
 
     fn command(&self, task: &Task<'_>) -> Result<Command> {

@@ -1,21 +1,12 @@
-//! What is run: programs that do one thing (`xtask/bench/`), and programs of Debian's.
+//! All workloads: programs that do one thing (`xtask/bench/`), and programs of Debian's.
 
-use std::{
-    ffi::OsString,
-    fs,
-    path::{Path, PathBuf},
-    process::Command,
-};
+use std::{ffi::OsString, process::Command};
 
-use anyhow::{Context as _, Result};
-
+use super::{LIBC, Leak, REDIS, Workload};
 use crate::{
-    bench::builds::Builds,
+    bench::builds::{Builds, CATALOGUE},
     process::{self, root},
 };
-
-/// The C library, whose allocator most programs use.
-const LIBC: &str = "/usr/lib/x86_64-linux-gnu/libc.so.6";
 
 /// What the programs in `xtask/bench/` leave behind by `leak()`.
 const LEAKED_BLOCKS: u64 = 7;
@@ -30,43 +21,13 @@ const DEPTH: usize = 16;
 /// Frames that `growth` and `churn` have between `main` and `leak`.
 const LEVELS: usize = 10;
 
-const THREADS: u64 = 4;
-
 /// Frames of libc's below `main`, and below a thread's first function. Some tools leave them out.
 const BELOW_MAIN: usize = 3;
 const BELOW_THREAD: usize = 2;
 
-/// Something to run, and how much of it.
-#[derive(Clone, Copy)]
-pub(super) struct Workload {
-    pub(super) name: &'static str,
-    /// What is counted.
-    pub(super) unit: &'static str,
-    /// How many of them an unprofiled run does.
-    pub(super) amount: u64,
-    /// Where its `malloc` is.
-    pub(super) allocator: &'static str,
-    /// Whether fewer can be done where each takes longer.
-    pub(super) divisible: bool,
-    /// The program whose process is watched from outside (`xtask/bench/clock.c`); others say by themselves how long they work.
-    pub(super) clocked: Option<&'static str>,
-    command: fn(&Builds, u64) -> Vec<OsString>,
-    leak: Option<fn(u64) -> Leak>,
-}
-
-/// What a run is known to leave behind at one stack.
-#[derive(Clone, Copy)]
-pub(super) struct Leak {
-    pub(super) bytes: u64,
-    pub(super) blocks: u64,
-    /// Frames from the allocator's caller to `main` or to a thread's first function.
-    pub(super) frames: usize,
-}
-
-pub(super) const REDIS: &str = "redis-server";
 const REDIS_SERVER: &str = "/usr/bin/redis-server";
 
-pub(super) const ALL: [Workload; 9] = [
+pub(in super::super) const ALL: [Workload; 11] = [
     Workload {
         name: "pair",
         unit: "malloc and free, at depth 16",
@@ -87,16 +48,8 @@ pub(super) const ALL: [Workload; 9] = [
         command: |builds, pairs| program(builds, "pair", &[DEPTH as u64, pairs, KEEP_EVERY, 1]),
         leak: Some(kept),
     },
-    Workload {
-        name: "threads",
-        unit: "the same, none kept, four threads",
-        amount: 1_000_000,
-        allocator: LIBC,
-        divisible: true,
-        clocked: None,
-        command: |builds, pairs| program(builds, "pair", &[DEPTH as u64, pairs / THREADS, 0, THREADS]),
-        leak: Some(|_| leak(THREADS, DEPTH - BELOW_THREAD)),
-    },
+    pair_in_threads::<4>("threads", "the same, none kept, four threads"),
+    pair_in_threads::<8>("threads8", "the same, eight threads"),
     Workload {
         name: "growth",
         unit: "buffer grown by 11 reallocs",
@@ -127,6 +80,16 @@ pub(super) const ALL: [Workload; 9] = [
         command: |_, _| {
             words(["/usr/bin/sqlite3".into(), "-batch".into(), "-init".into(), source("query.sql"), ":memory:".into()])
         },
+        leak: None,
+    },
+    Workload {
+        name: "xmllint",
+        unit: "document",
+        amount: 1,
+        allocator: LIBC,
+        divisible: false,
+        clocked: Some("xmllint"),
+        command: parse,
         leak: None,
     },
     Workload {
@@ -162,26 +125,17 @@ pub(super) const ALL: [Workload; 9] = [
     },
 ];
 
-impl Workload {
-    /// Whether its program and its allocator are on this machine.
-    pub(super) fn is_here(&self, builds: &Builds) -> bool {
-        let program = self.command(builds, self.amount).into_iter().next().unwrap_or_default();
-        Path::new(&program).exists() && Path::new(self.allocator).exists()
-    }
-
-    /// What to run for so much work.
-    pub(super) fn command(&self, builds: &Builds, amount: u64) -> Vec<OsString> {
-        (self.command)(builds, amount)
-    }
-
-    /// What so much work leaves behind.
-    pub(super) fn leak(&self, amount: u64) -> Option<Leak> {
-        self.leak.map(|leak| leak(amount))
-    }
-
-    /// The file of its allocator, links followed.
-    pub(super) fn allocator(&self) -> Result<PathBuf> {
-        fs::canonicalize(self.allocator).with_context(|| format!("cannot find {}", self.allocator))
+/// `pair` in so many threads, which share its work.
+const fn pair_in_threads<const COUNT: u64>(name: &'static str, unit: &'static str) -> Workload {
+    Workload {
+        name,
+        unit,
+        amount: 1_000_000,
+        allocator: LIBC,
+        divisible: true,
+        clocked: None,
+        command: |builds, pairs| program(builds, "pair", &[DEPTH as u64, pairs / COUNT, 0, COUNT]),
+        leak: Some(|_| leak(COUNT, DEPTH - BELOW_THREAD)),
     }
 }
 
@@ -206,6 +160,12 @@ fn program(builds: &Builds, name: &str, arguments: &[u64]) -> Vec<OsString> {
 
 fn source(name: &str) -> OsString {
     root().join("xtask/bench").join(name).into()
+}
+
+/// The same document, so often.
+fn parse(builds: &Builds, times: u64) -> Vec<OsString> {
+    let documents = (0..times).map(|_| builds.program(CATALOGUE).into());
+    ["/usr/bin/xmllint".into(), "--noout".into()].into_iter().chain(documents).collect()
 }
 
 /// The compiler proper, which `g++` would start.
