@@ -1,5 +1,5 @@
-//! Verdicts: each stack's course, and whether it is malloc that makes a process grow. Programs do one step at a time and memprof looks after
-//! each, so that what it sees does not depend on how fast anybody is.
+//! Verdicts: each stack's course, and whether it is malloc that makes a process grow. Programs do one step at a time
+//! and memprof looks after each, so that what it sees does not depend on how fast anybody is.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a failed step is a failed test")]
 
 mod support;

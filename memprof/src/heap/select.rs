@@ -1,8 +1,8 @@
 //! From the live table to the stacks that are shown.
 //!
-//! One pass over the blocks sums up what is selected, by stack; the stacks are put in order and cut; a
-//! second pass picks up the ages of the blocks of the stacks that are left, and the blocks if they are to be listed. So a
-//! report costs time in proportion to the live blocks, whatever the number of stacks, and memory only for what it shows.
+//! One pass over the blocks sums up what is selected, by stack; the stacks are put in order and cut; a second pass
+//! picks up the ages of the blocks of the stacks that are left, and the blocks if they are to be listed. So a report
+//! costs time in proportion to the live blocks, whatever the number of stacks, and memory only for what it shows.
 
 use std::{cmp::Reverse, collections::HashMap, time::Duration};
 
@@ -56,8 +56,9 @@ impl Heap {
     /// The stacks that hold blocks which the selection admits at the time `now`, sorted and cut as it says. Of stacks
     /// of equal rank the one with more bytes comes first, then the one with the lower id.
     ///
-    /// Stacks with the same `name` are one. `total_allocations` tells how many allocations a stack has made, freed since or not;
-    /// `frames` tells its frames, and why some may be missing; it is asked only for the stacks that are shown.
+    /// Stacks with the same `name` are one. `total_allocations` tells how many allocations a stack has made, freed
+    /// since or not; `frames` tells its frames, and why some may be missing; it is asked only for the stacks that are
+    /// shown.
     pub fn select<F>(
         &self,
         selection: &Selection,

@@ -54,24 +54,24 @@ fn of_memory(growth: &MemoryGrowth, cause: Cause) -> String {
             format!("in {since} anonymous memory {anonymous}, outstanding {tracked}: it is the heap that grows")
         }
         Cause::PartlyHeap => format!(
-            "in {since} anonymous memory {anonymous}, outstanding {tracked}, {share} of it: the rest is not malloc's new blocks, \
-             but {NOT_BLOCKS}"
+            "in {since} anonymous memory {anonymous}, outstanding {tracked}, {share} of it: \
+             the rest is not malloc's new blocks, but {NOT_BLOCKS}"
         ),
         Cause::NotHeap => format!(
-            "in {since} anonymous memory {anonymous}, outstanding {tracked}: what grows is not malloc's new blocks, but \
-             {NOT_BLOCKS}"
+            "in {since} anonymous memory {anonymous}, outstanding {tracked}: \
+             what grows is not malloc's new blocks, but {NOT_BLOCKS}"
         ),
         Cause::Files => format!(
-            "in {since} mapped files {file}, anonymous memory {anonymous}, outstanding {tracked}: what grows most is mapped files, \
-             not malloc"
+            "in {since} mapped files {file}, anonymous memory {anonymous}, outstanding {tracked}: \
+             what grows most is mapped files, not malloc"
         ),
         Cause::Shared => format!(
-            "in {since} shared memory {shared}, anonymous memory {anonymous}, outstanding {tracked}: what grows most is shared \
-             memory, not malloc"
+            "in {since} shared memory {shared}, anonymous memory {anonymous}, outstanding {tracked}: \
+             what grows most is shared memory, not malloc"
         ),
         Cause::Reuse => format!(
-            "in {since} outstanding {tracked}, anonymous memory {anonymous}: these blocks are where memory was before, or are not \
-             written to yet"
+            "in {since} outstanding {tracked}, anonymous memory {anonymous}: \
+             these blocks are where memory was before, or are not written to yet"
         ),
     }
 }

@@ -1,7 +1,8 @@
 //! What has become of each process's figures since it is observed: the histories from which verdicts are read.
 //!
-//! A look takes the outstanding bytes of a process and of each of its stacks, and its memory, at one moment. What is kept of them is bounded:
-//! at most 64 points of a process, and 32 of a stack that holds something, which is half a kilobyte.
+//! A look takes the outstanding bytes of a process and of each of its stacks, and its memory, at one moment. What is
+//! kept of them is bounded: at most 64 points of a process, and 32 of a stack that holds something, which is half a
+//! kilobyte.
 
 use std::collections::HashMap;
 
@@ -58,8 +59,8 @@ impl Histories {
         self.images.retain(|image, _| current(*image));
     }
 
-    /// Takes in a look at an image that has been observed since `began`, or since it began: what is outstanding, its memory if it
-    /// can be read, and what each stack holds. A stack may be told several times: then it holds the sum.
+    /// Takes in a look at an image that has been observed since `began`, or since it began: what is outstanding, its
+    /// memory if it can be read, and what each stack holds. A stack may be told several times: then it holds the sum.
     pub(super) fn look(
         &mut self,
         image: ImageId,

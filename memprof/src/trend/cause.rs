@@ -5,8 +5,8 @@ use crate::model::{Cause, MemoryGrowth};
 /// Less than that is no growth. Kernels before 6.16 tell resident memory to some tenths of this only.
 pub const LEAST_GROWTH: i64 = 1 << 20;
 
-/// Of the growth of anonymous memory, what outstanding allocations must be to explain it. An allocator needs some memory for itself, and the
-/// process some for its stacks.
+/// Of the growth of anonymous memory, what outstanding allocations must be to explain it. An allocator needs some
+/// memory for itself, and the process some for its stacks.
 const MOST_OF_IT: f64 = 0.75;
 const SOME_OF_IT: f64 = 0.25;
 

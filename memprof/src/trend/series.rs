@@ -14,8 +14,8 @@ pub struct Point {
 
 /// What a number of bytes was, from the first look at it to the last, in a bounded number of points.
 ///
-/// When there is no room, every second point goes, and from then on points are taken half as often. The first and the last look are
-/// always in it. So it covers all of the time, however long that is, at an even resolution.
+/// When there is no room, every second point goes, and from then on points are taken half as often. The first and the
+/// last look are always in it. So it covers all of the time, however long that is, at an even resolution.
 ///
 /// Look at irregular intervals: at regular ones, something that goes up and down nearly as often seems to do so slowly.
 #[derive(Clone, Debug)]
