@@ -3,12 +3,13 @@
 use std::{
     cmp::Reverse,
     collections::{BTreeMap, HashMap, VecDeque},
+    time::Duration,
 };
 
 use proptest::prelude::*;
 
 use super::*;
-use crate::model::{LiveAllocation, RawFrame, Selection, Sort, StackSnapshot, StandardError};
+use crate::model::{Ages, LiveAllocation, RawFrame, Selection, Sort, StackSnapshot, StandardError, Trend};
 
 #[derive(Clone, Debug)]
 enum Operation {
@@ -102,7 +103,7 @@ impl Model {
         match selection.sort {
             Sort::Bytes => {}
             Sort::Allocations => stacks.sort_by_key(|stack| Reverse(stack.outstanding.allocations)),
-            Sort::Age => stacks.sort_by_key(|stack| Reverse(stack.oldest)),
+            Sort::Age => stacks.sort_by_key(|stack| Reverse(stack.ages.oldest)),
             Sort::Growth => stacks.sort_by_key(|stack| Reverse(stack.growth_bytes)),
         }
         let selected = stacks.len();
@@ -127,12 +128,21 @@ impl Model {
             scaled: None,
             growth_bytes: self.bytes_by_stack().get(&id).unwrap_or(&0) - self.reported.get(&id).unwrap_or(&0),
             total_allocations: id.0,
-            oldest: blocks.first()?.age,
+            ages: ages(&blocks)?,
+            trend: Trend::NONE,
             frames: Vec::new(),
             truncated: None,
             allocations: if selection.show_allocations { blocks } else { Vec::new() },
         })
     }
+}
+
+/// Of blocks in the order of their ages.
+fn ages(blocks: &[LiveAllocation]) -> Option<Ages> {
+    let (oldest, youngest) = (blocks.first()?.age, blocks.last()?.age);
+    // The upper one of two, to the precision that is kept.
+    let median = Duration::from_secs_f32(blocks[(blocks.len() - 1) / 2].age.as_secs_f32());
+    Some(Ages { youngest, median: median.clamp(youngest, oldest), oldest })
 }
 
 fn apply(heap: &mut Heap, operation: &Operation) {

@@ -1,8 +1,8 @@
 //! From the live table to the stacks that are shown.
 //!
-//! One pass over the blocks sums up what is selected, by stack; the stacks are put in order and cut; if blocks are to
-//! be listed, a second pass picks up those of the stacks that are left. So a report costs time in proportion to the
-//! live blocks, whatever the number of stacks, and memory only for what it shows.
+//! One pass over the blocks sums up what is selected, by stack; the stacks are put in order and cut; a second pass
+//! picks up the ages of the blocks of the stacks that are left, and the blocks if they are to be listed. So a report
+//! costs time in proportion to the live blocks, whatever the number of stacks, and memory only for what it shows.
 
 use std::{cmp::Reverse, collections::HashMap, time::Duration};
 
@@ -11,7 +11,9 @@ use super::{
     blocks::Block,
     estimate::{Estimate, Weighed},
 };
-use crate::model::{LiveAllocation, Selection, Sort, StackId, StackSnapshot, Timestamp, Truncation, WEIGHT_OF_ONE};
+use crate::model::{
+    Ages, LiveAllocation, Selection, Sort, StackId, StackSnapshot, Timestamp, Trend, Truncation, WEIGHT_OF_ONE,
+};
 
 /// The outcome of a [`Selection`].
 #[derive(Clone, Debug, PartialEq)]
@@ -54,8 +56,9 @@ impl Heap {
     /// The stacks that hold blocks which the selection admits at the time `now`, sorted and cut as it says. Of stacks
     /// of equal rank the one with more bytes comes first, then the one with the lower id.
     ///
-    /// Stacks with the same `name` are one. `total_allocations` tells how many allocations a stack has made, freed since or not;
-    /// `frames` tells its frames, and why some may be missing; it is asked only for the stacks that are shown.
+    /// Stacks with the same `name` are one. `total_allocations` tells how many allocations a stack has made, freed
+    /// since or not; `frames` tells its frames, and why some may be missing; it is asked only for the stacks that are
+    /// shown.
     pub fn select<F>(
         &self,
         selection: &Selection,
@@ -72,7 +75,7 @@ impl Heap {
         let shown = holdings
             .iter()
             .zip(&mut listed)
-            .map(|(holding, allocations)| {
+            .map(|(holding, listed)| {
                 let (frames, truncated) = frames(holding.id);
                 StackSnapshot {
                     id: holding.id,
@@ -81,10 +84,11 @@ impl Heap {
                     scaled: None,
                     growth_bytes: holding.growth_bytes,
                     total_allocations: total_allocations(holding.id),
-                    oldest: holding.oldest,
+                    ages: listed.ages(holding.oldest),
+                    trend: Trend::NONE,
                     frames,
                     truncated,
-                    allocations: std::mem::take(allocations),
+                    allocations: std::mem::take(&mut listed.allocations),
                 }
             })
             .collect();
@@ -117,26 +121,18 @@ impl Heap {
         holdings
     }
 
-    /// The blocks of each of these stacks, oldest first, if the selection asks for them; otherwise none of each.
-    fn list(
-        &self,
-        holdings: &[Holding],
-        groups: &Groups,
-        selection: &Selection,
-        now: Timestamp,
-    ) -> Vec<Vec<LiveAllocation>> {
-        let mut lists = vec![Vec::new(); holdings.len()];
-        if !selection.show_allocations {
-            return lists;
-        }
+    /// The ages of the blocks of each of these stacks, and if the selection asks for them, the blocks, oldest first.
+    fn list(&self, holdings: &[Holding], groups: &Groups, selection: &Selection, now: Timestamp) -> Vec<Listed> {
+        let mut lists: Vec<Listed> = holdings.iter().map(|_| Listed::default()).collect();
         let mut place_of_group = vec![None; groups.names.len()];
         holdings.iter().enumerate().for_each(|(place, holding)| place_of_group[holding.index] = Some(place));
         for (block, age) in self.admitted(selection, now) {
             if let Some(place) = place_of_group[groups.of_stack[block.stack as usize]] {
-                lists[place].push(LiveAllocation { address: block.address, size: block.size, age });
+                lists[place].add(block, age, selection.show_allocations);
             }
         }
-        lists.iter_mut().for_each(|list| list.sort_unstable_by_key(|block| (Reverse(block.age), block.address)));
+        let lists_of_blocks = lists.iter_mut().map(|list| &mut list.allocations);
+        lists_of_blocks.for_each(|list| list.sort_unstable_by_key(|block| (Reverse(block.age), block.address)));
         lists
     }
 
@@ -153,6 +149,33 @@ impl From<(usize, &StackId)> for Holding {
     /// Nothing yet of the stacks with this name.
     fn from((index, id): (usize, &StackId)) -> Self {
         Self { index, id: *id, growth_bytes: 0, estimate: Estimate::default(), oldest: Duration::ZERO }
+    }
+}
+
+/// What is told of the blocks of a stack that is shown.
+#[derive(Default)]
+struct Listed {
+    youngest: Option<Duration>,
+    /// In seconds: four bytes for each block are enough.
+    ages: Vec<f32>,
+    allocations: Vec<LiveAllocation>,
+}
+
+impl Listed {
+    fn add(&mut self, block: &Block, age: Duration, with_allocation: bool) {
+        self.youngest = Some(self.youngest.map_or(age, |youngest| youngest.min(age)));
+        self.ages.push(age.as_secs_f32());
+        if with_allocation {
+            self.allocations.push(LiveAllocation { address: block.address, size: block.size, age });
+        }
+    }
+
+    fn ages(&mut self, oldest: Duration) -> Ages {
+        let middle = self.ages.len() / 2;
+        let youngest = self.youngest.unwrap_or_default();
+        let median = (middle < self.ages.len()).then(|| *self.ages.select_nth_unstable_by(middle, f32::total_cmp).1);
+        let median = median.map(Duration::from_secs_f32).unwrap_or_default();
+        Ages { youngest, median: median.clamp(youngest, oldest), oldest }
     }
 }
 

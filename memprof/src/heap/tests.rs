@@ -174,7 +174,7 @@ fn a_stack_is_shown_with_all_that_is_known_of_it() {
     assert_eq!(stack.outstanding, outstanding(2000, 2));
     assert_eq!(stack.growth_bytes, 2000);
     assert_eq!(stack.total_allocations, 300);
-    assert_eq!(stack.oldest, Duration::from_secs(5));
+    assert_eq!(stack.ages.oldest, Duration::from_secs(5));
     assert_eq!(stack.frames, [RawFrame { address: 3, place: None }]);
     assert_eq!(stack.allocations, []);
 }
@@ -201,7 +201,7 @@ fn filters_apply_to_each_allocation() {
     let heap = three_stacks();
     let held = |selection| -> Vec<_> {
         let selected = select(&heap, selection);
-        selected.shown.iter().map(|stack| (stack.id.0, stack.outstanding, stack.oldest.as_secs())).collect()
+        selected.shown.iter().map(|stack| (stack.id.0, stack.outstanding, stack.ages.oldest.as_secs())).collect()
     };
     let older = Selection { older: Some(Duration::from_secs(40)), ..Selection::default() };
     assert_eq!(held(older), [(2, outstanding(30, 1), 40), (1, outstanding(20, 2), 90)]);

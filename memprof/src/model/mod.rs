@@ -3,6 +3,7 @@
 mod event;
 mod growth;
 mod identity;
+mod memory;
 mod object;
 mod overhead;
 mod plan;
@@ -17,6 +18,7 @@ mod warning;
 pub use event::{Allocation, CopiedRegisters, Event, Losses, RawStack, StackCopy, Totals, Truncation};
 pub use growth::{AnonymousMemory, Growth, GrowthOfProcess, GrowthOfStack, GrowthWarning, Touched};
 pub use identity::{ImageId, ObjectId, StackId, Timestamp};
+pub use memory::{Cause, MemoryGrowth, ProcessVerdict};
 pub use object::{BuildId, FileIdentity, Mapping, MappingEvent, MappingNotice, Object, ObjectKind};
 pub use overhead::{
     CallCounts, Overhead, OverheadLimit, RunTime, RunTimes, ScaledFigures, ScaledProcess, TrapCost, TrapCosts,
@@ -26,7 +28,7 @@ pub use plan::{
 };
 pub use process::{Identity, Memory, Sighting};
 pub use profile::{
-    EndedProcesses, Frame, LiveAllocation, Outstanding, ProcessSnapshot, Profile, ProfileFrame, RawFrame, Report,
+    Ages, EndedProcesses, Frame, LiveAllocation, Outstanding, ProcessSnapshot, Profile, ProfileFrame, RawFrame, Report,
     Snapshot, Source, StackSnapshot, StandardError, address_for_lookup,
 };
 pub use ranking::{Ranking, Watched};

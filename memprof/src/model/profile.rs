@@ -3,8 +3,8 @@
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use super::{
-    BuildId, Identity, Losses, ObjectId, Overhead, OverheadLimit, Ranking, ScaledFigures, ScaledProcess, StackId,
-    Totals, Truncation, Warning,
+    BuildId, Identity, Losses, ObjectId, Overhead, OverheadLimit, ProcessVerdict, Ranking, ScaledFigures,
+    ScaledProcess, StackId, Totals, Trend, Truncation, Warning,
 };
 
 /// What was allocated and not freed.
@@ -117,6 +117,17 @@ pub struct LiveAllocation {
     pub age: Duration,
 }
 
+/// How old the blocks at a stack are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Ages {
+    /// Of the youngest.
+    pub youngest: Duration,
+    /// Half of them are at least as old.
+    pub median: Duration,
+    /// Of the oldest.
+    pub oldest: Duration,
+}
+
 /// What one stack holds.
 #[derive(Clone, Debug, PartialEq)]
 pub struct StackSnapshot<F> {
@@ -132,8 +143,10 @@ pub struct StackSnapshot<F> {
     pub growth_bytes: i64,
     /// All allocations made there over the observed time, freed since or not.
     pub total_allocations: u64,
-    /// Age of the oldest block selected.
-    pub oldest: Duration,
+    /// Of the blocks selected that were recorded.
+    pub ages: Ages,
+    /// Of its outstanding bytes (all, not just those selected).
+    pub trend: Trend,
     /// From the allocator's caller outwards. Empty where the stack was lost.
     pub frames: Vec<F>,
     /// Why frames may be missing, if they may.
@@ -161,6 +174,8 @@ pub struct ProcessSnapshot<F> {
     pub scaled: Option<ScaledProcess>,
     /// What it costs the process to be observed; nothing where that is not known.
     pub overhead: Option<Overhead>,
+    /// Whether it grows, and whether that is why its memory does.
+    pub verdict: ProcessVerdict,
     /// Change of the outstanding bytes since the previous report, or since the start.
     pub growth_bytes: i64,
     /// Most outstanding bytes seen at any drain.
@@ -236,6 +251,7 @@ impl<F> ProcessSnapshot<F> {
             standard_error: self.standard_error,
             scaled: self.scaled,
             overhead: self.overhead,
+            verdict: self.verdict,
             growth_bytes: self.growth_bytes,
             peak_bytes: self.peak_bytes,
             totals: self.totals,
@@ -255,7 +271,8 @@ impl<F> StackSnapshot<F> {
             scaled: self.scaled,
             growth_bytes: self.growth_bytes,
             total_allocations: self.total_allocations,
-            oldest: self.oldest,
+            ages: self.ages,
+            trend: self.trend,
             frames: name(self.frames),
             truncated: self.truncated,
             allocations: self.allocations,

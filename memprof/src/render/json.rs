@@ -5,10 +5,11 @@ use std::{io, path::Path};
 
 use serde::Serialize;
 
-use super::ranking_json::RankingView;
+use super::{ranking_json::RankingView, verdict};
 use crate::model::{
-    EndedProcesses, Frame, LiveAllocation, Losses, Outstanding, Overhead, ProcessSnapshot, Report, ScaledFigures,
-    ScaledProcess, Source, StackId, StackSnapshot, StandardError, Totals,
+    Ages, Cause, Course, EndedProcesses, Frame, LiveAllocation, Losses, Memory, MemoryGrowth, Outstanding, Overhead,
+    ProcessSnapshot, Report, ScaledFigures, ScaledProcess, Source, StackId, StackSnapshot, StandardError, Totals,
+    Trend,
 };
 
 const SCHEMA: &str = "memprof.report/1";
@@ -84,6 +85,8 @@ struct ProcessView<'a> {
     /// Only where windows of the time were observed: then all other figures are of these.
     #[serde(skip_serializing_if = "Option::is_none")]
     scaled: Option<ScaledProcessView>,
+    verdict: VerdictView,
+    memory: Option<MemoryView>,
     growth_bytes: i64,
     peak_bytes: u64,
     totals: TotalsView,
@@ -150,14 +153,56 @@ struct StackView<'a> {
     standard_error: Option<StandardErrorView>,
     #[serde(skip_serializing_if = "Option::is_none")]
     scaled: Option<ScaledView>,
+    verdict: VerdictView,
     growth_bytes: i64,
     total_allocations: u64,
     oldest_seconds: f64,
+    ages: AgesView,
     /// Why frames may be missing.
     truncated: Option<String>,
     frames: Vec<FrameView<'a>>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     allocations: Vec<AllocationView>,
+}
+
+/// A course, and what it was read from.
+#[derive(Serialize)]
+struct VerdictView {
+    course: &'static str,
+    /// Null while it is too early to tell.
+    bytes_per_second: Option<f64>,
+    text: String,
+    points: usize,
+    span_seconds: f64,
+    change_bytes: i64,
+    lowest_bytes: u64,
+    highest_bytes: u64,
+    quiet_seconds: f64,
+}
+
+/// Resident memory now, and what has changed since `since_seconds`.
+#[derive(Serialize)]
+struct MemoryView {
+    anonymous: u64,
+    file: u64,
+    shared: u64,
+    swapped: u64,
+    since_seconds: f64,
+    /// Of anonymous memory, swapped out or not.
+    anonymous_growth: i64,
+    file_growth: i64,
+    shared_growth: i64,
+    /// Of outstanding bytes, at the same moments.
+    tracked_growth: i64,
+    /// What the growth comes from.
+    cause: &'static str,
+}
+
+#[derive(Serialize)]
+struct AgesView {
+    youngest_seconds: f64,
+    median_seconds: f64,
+    oldest_seconds: f64,
 }
 
 #[derive(Serialize)]
@@ -229,6 +274,8 @@ impl<'a> ProcessView<'a> {
             outstanding: process.outstanding.into(),
             standard_error: is_sampled.then(|| process.standard_error.into()),
             overhead: process.overhead.as_ref().map(Into::into),
+            verdict: VerdictView::new(&process.verdict.trend, verdict::of_process(&process.verdict)),
+            memory: process.verdict.memory.as_ref().map(|growth| MemoryView::new(growth, process.verdict.cause)),
             scaled: process.scaled.as_ref().map(Into::into),
             growth_bytes: process.growth_bytes,
             peak_bytes: process.peak_bytes,
@@ -275,6 +322,50 @@ impl From<&ScaledFigures> for ScaledView {
     }
 }
 
+impl VerdictView {
+    fn new(trend: &Trend, text: String) -> Self {
+        Self {
+            course: trend.course.name(),
+            bytes_per_second: (trend.course != Course::TooShort).then_some(trend.bytes_per_second),
+            text,
+            points: trend.points,
+            span_seconds: trend.span.as_secs_f64(),
+            change_bytes: trend.change_bytes,
+            lowest_bytes: trend.lowest,
+            highest_bytes: trend.highest,
+            quiet_seconds: trend.quiet.as_secs_f64(),
+        }
+    }
+}
+
+impl MemoryView {
+    fn new(growth: &MemoryGrowth, cause: Cause) -> Self {
+        let Memory { anonymous, file, shared, swapped } = growth.now;
+        Self {
+            anonymous,
+            file,
+            shared,
+            swapped,
+            since_seconds: growth.since.as_secs_f64(),
+            anonymous_growth: growth.anonymous,
+            file_growth: growth.file,
+            shared_growth: growth.shared,
+            tracked_growth: growth.tracked,
+            cause: cause.name(),
+        }
+    }
+}
+
+impl From<Ages> for AgesView {
+    fn from(ages: Ages) -> Self {
+        Self {
+            youngest_seconds: ages.youngest.as_secs_f64(),
+            median_seconds: ages.median.as_secs_f64(),
+            oldest_seconds: ages.oldest.as_secs_f64(),
+        }
+    }
+}
+
 impl From<EndedProcesses> for EndedView {
     fn from(ended: EndedProcesses) -> Self {
         let EndedProcesses { processes, outstanding, totals } = ended;
@@ -313,9 +404,11 @@ impl<'a> StackView<'a> {
             outstanding_allocations: stack.outstanding.allocations,
             standard_error: is_sampled.then(|| stack.standard_error.into()),
             scaled: stack.scaled.as_ref().map(Into::into),
+            verdict: VerdictView::new(&stack.trend, verdict::of_stack(&stack.trend)),
             growth_bytes: stack.growth_bytes,
             total_allocations: stack.total_allocations,
-            oldest_seconds: stack.oldest.as_secs_f64(),
+            oldest_seconds: stack.ages.oldest.as_secs_f64(),
+            ages: stack.ages.into(),
             truncated: stack.truncated.map(|reason| reason.to_string()),
             frames: stack.frames.iter().map(Into::into).collect(),
             allocations: stack.allocations.iter().map(Into::into).collect(),

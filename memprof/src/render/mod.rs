@@ -12,6 +12,7 @@ mod ranking_text;
 #[cfg(test)]
 mod tests;
 mod text;
+mod verdict;
 mod whose;
 
 use std::io::{self, Write as _};

@@ -7,9 +7,9 @@ use jiff::tz::{TimeZone, offset};
 
 use super::{Format, Style};
 use crate::model::{
-    BuildId, Course, EndedProcesses, Frame, Identity, LeftOut, LiveAllocation, Losses, Memory, Outstanding, Overhead,
-    OverheadLimit, ProcessSnapshot, Ranking, Report, ScaledFigures, ScaledProcess, Source, StackId, StackSnapshot,
-    StandardError, Totals, Trend, Warning, Watched,
+    Ages, BuildId, Cause, Course, EndedProcesses, Frame, Identity, LeftOut, LiveAllocation, Losses, Memory,
+    MemoryGrowth, Outstanding, Overhead, OverheadLimit, ProcessSnapshot, ProcessVerdict, Ranking, Report,
+    ScaledFigures, ScaledProcess, Source, StackId, StackSnapshot, StandardError, Totals, Trend, Warning, Watched,
 };
 
 type Outcome = Result<(), Box<dyn Error>>;
@@ -47,6 +47,33 @@ fn report(processes: Vec<ProcessSnapshot<Frame>>) -> Report {
     }
 }
 
+fn trend(course: Course, bytes_per_second: f64) -> Trend {
+    Trend {
+        course,
+        bytes_per_second,
+        points: 40,
+        span: Duration::from_secs(300),
+        change_bytes: 3_145_728,
+        lowest: 0,
+        highest: 32_505_856,
+        quiet: Duration::from_secs(18),
+    }
+}
+
+/// Of what grows for five minutes, and is the heap.
+fn verdict() -> ProcessVerdict {
+    let now = Memory { anonymous: 60_000_000, file: 8_000_000, shared: 4096, swapped: 0 };
+    let growth = MemoryGrowth {
+        now,
+        since: Duration::from_secs(300),
+        anonymous: 50_331_648,
+        file: 4096,
+        shared: 0,
+        tracked: 49_283_072,
+    };
+    ProcessVerdict { trend: trend(Course::Grows, 164_000.0), memory: Some(growth), cause: Cause::Heap }
+}
+
 fn process(stacks: Vec<StackSnapshot<Frame>>) -> ProcessSnapshot<Frame> {
     ProcessSnapshot {
         pid: 1234,
@@ -57,6 +84,7 @@ fn process(stacks: Vec<StackSnapshot<Frame>>) -> ProcessSnapshot<Frame> {
         standard_error: StandardError::default(),
         scaled: None,
         overhead: None,
+        verdict: verdict(),
         growth_bytes: 3_250_586,
         peak_bytes: 51_000_000,
         totals: Totals {
@@ -79,7 +107,12 @@ fn stack(id: u64, bytes: u64, frames: Vec<Frame>) -> StackSnapshot<Frame> {
         scaled: None,
         growth_bytes: 3_145_728,
         total_allocations: 12_000,
-        oldest: Duration::from_secs(252),
+        ages: Ages {
+            youngest: Duration::from_millis(3),
+            median: Duration::from_secs(126),
+            oldest: Duration::from_secs(252),
+        },
+        trend: trend(Course::Grows, 10_484.0),
         frames,
         truncated: None,
         allocations: Vec::new(),
@@ -122,8 +155,16 @@ fn full_report() -> Report {
         frame_without_source(None),
         nowhere,
     ];
-    let shrinking = StackSnapshot { growth_bytes: -72, ..stack(3, 456, vec![frame("main", "a.c", 12)]) };
-    let lost = StackSnapshot { growth_bytes: 0, ..stack(StackId::UNKNOWN.0, 1024, Vec::new()) };
+    let shrinking = StackSnapshot {
+        growth_bytes: -72,
+        trend: trend(Course::Shrinks, -14.4),
+        ..stack(3, 456, vec![frame("main", "a.c", 12)])
+    };
+    let lost = StackSnapshot {
+        growth_bytes: 0,
+        trend: trend(Course::OneOff, 0.0),
+        ..stack(StackId::UNKNOWN.0, 1024, Vec::new())
+    };
     let stacks = vec![stack(0xfeed_beef_0000_0001, 32_505_856, frames), lost, shrinking];
     report(vec![ProcessSnapshot { selected_stacks: 1017, ..process(stacks) }])
 }
@@ -238,7 +279,7 @@ fn of_many_processes_those_that_hold_nothing_are_listed() -> Outcome {
         many.ends_with(&format!("8 processes hold nothing and did not grow  nothing lost: {}\n\n", names.join(", "))),
         "{many}"
     );
-    assert_eq!(many.matches("outstanding").count(), 1, "{many}");
+    assert_eq!(many.matches(")  outstanding").count(), 1, "{many}");
     Ok(())
 }
 
@@ -335,6 +376,7 @@ fn text_with_listed_allocations() -> Outcome {
 fn text_of_an_empty_report_and_an_empty_heap() -> Outcome {
     let idle = ProcessSnapshot {
         outstanding: Outstanding::default(),
+        verdict: ProcessVerdict { trend: Trend::NONE, memory: None, cause: Cause::Unknown },
         growth_bytes: 0,
         peak_bytes: 0,
         totals: Totals::default(),
@@ -353,7 +395,7 @@ fn text_gives_the_terminal_no_orders() -> Outcome {
     let warnings = vec![Warning::NoAllocator { pid: 1, command: hostile.to_owned() }];
     let text = plain(&Report { warnings, ..report(vec![process]) })?;
     assert_eq!(text.chars().find(|character| character.is_control() && *character != '\n'), None);
-    assert_eq!(text.lines().count(), 8);
+    assert_eq!(text.lines().count(), 9);
     assert_snapshot!(text);
     Ok(())
 }

@@ -10,12 +10,12 @@ use super::{
     figures::{
         bytes, change_of_bytes, count, duration, estimated_bytes, estimated_count, exact_bytes, percent, separated,
     },
-    ranking_text,
+    ranking_text, verdict,
     whose::whose,
 };
 use crate::model::{
-    Frame, LiveAllocation, Losses, Outstanding, ProcessSnapshot, Report, ScaledFigures, Source, StackSnapshot,
-    StandardError, Totals,
+    Ages, Course, Frame, LiveAllocation, Losses, Outstanding, ProcessSnapshot, Report, ScaledFigures, Source,
+    StackSnapshot, StandardError, Totals,
 };
 
 /// Longest function name, in characters, that the column of source locations makes room for.
@@ -80,6 +80,7 @@ impl Text<'_> {
             self.totals(process)?;
             self.sampling()?;
             self.scaled(process)?;
+            self.process_verdict(process)?;
             self.stacks(process)?;
             writeln!(self.output)?;
         }
@@ -242,11 +243,11 @@ impl Text<'_> {
     fn stack(&mut self, place: usize, stack: &StackSnapshot<Frame>) -> io::Result<()> {
         writeln!(
             self.output,
-            "  #{place}  {}{}, oldest {}{}",
+            "  #{place}  {}{}, {}{}",
             self.held(stack.outstanding, stack.standard_error),
             stack.scaled.as_ref().map(|scaled| format!(", scaled {}", held_in_all(scaled))).unwrap_or_default(),
-            duration(stack.oldest),
-            self.tendency(stack.growth_bytes),
+            ages(stack),
+            self.verdict(stack),
         )?;
         frames(&stack.frames, &self.palette, self.output)?;
         if let Some(reason) = stack.truncated {
@@ -256,14 +257,23 @@ impl Text<'_> {
         self.allocations(&stack.allocations)
     }
 
-    fn tendency(&self, growth_bytes: i64) -> String {
+    /// In a word, and what has changed since the previous report.
+    fn verdict(&self, stack: &StackSnapshot<Frame>) -> String {
         let Palette { good, bad, .. } = self.palette;
-        let change = change_of_bytes(growth_bytes);
-        match growth_bytes {
-            1.. => format!(", {bad}growing{bad:#} ({change})"),
+        let paint = match stack.trend.course {
+            Course::Grows => bad,
+            Course::Plateaued | Course::OneOff | Course::Level | Course::Shrinks => good,
+            Course::Churn | Course::TooShort => Paint::new(),
+        };
+        let change = match stack.growth_bytes {
             0 => String::new(),
-            _ => format!(", {good}shrinking{good:#} ({change})"),
-        }
+            change => format!(" ({})", change_of_bytes(change)),
+        };
+        format!(", {paint}{}{paint:#}{change}", verdict::of_stack(&stack.trend))
+    }
+
+    fn process_verdict(&mut self, process: &ProcessSnapshot<Frame>) -> io::Result<()> {
+        writeln!(self.output, "  verdict: {}", verdict::of_process(&process.verdict))
     }
 
     fn allocations(&mut self, allocations: &[LiveAllocation]) -> io::Result<()> {
@@ -292,6 +302,16 @@ pub(super) fn frames(frames: &[Frame], palette: &Palette, output: &mut dyn io::W
 
 fn holds_nothing(process: &ProcessSnapshot<Frame>) -> bool {
     process.outstanding.allocations == 0 && process.growth_bytes == 0
+}
+
+/// Of the oldest block, and where there are several, of those in the middle and at the end.
+fn ages(stack: &StackSnapshot<Frame>) -> String {
+    let Ages { youngest, median, oldest } = stack.ages;
+    let oldest = format!("oldest {}", duration(oldest));
+    match stack.outstanding.allocations {
+        ..2 => oldest,
+        _ => format!("{oldest} (median {}, youngest {})", duration(median), duration(youngest)),
+    }
 }
 
 /// An estimate of what is held, with its standard error as far as that is known.

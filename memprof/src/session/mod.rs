@@ -4,6 +4,7 @@ mod code;
 mod copies;
 pub mod doctor;
 mod growth;
+mod histories;
 mod jit;
 mod launch;
 mod meter;
@@ -188,7 +189,7 @@ impl<'a> Session<'a> {
         let deadline = self.options.duration.map(|duration| start + duration);
         let mut interval = self.options.interval.map(|period| ticks(start, period));
         while !self.recorder.is_over() {
-            let wakes = self.recorder.wakes_in();
+            let (wakes, looks) = (self.recorder.wakes_in(), self.recorder.looks_in());
             let must_report = tokio::select! {
                 ready = self.recorder.ready() => {
                     ready.context("epoll")?;
@@ -198,6 +199,7 @@ impl<'a> Session<'a> {
                     self.recorder.govern()?;
                     continue;
                 }
+                () = tokio::time::sleep(looks) => false,
                 () = tick(interval.as_mut()) => true,
                 () = sleep(deadline) => return Ok(Ending::Unreported),
                 asked = self.signals.next() => match (asked, launched) {
@@ -212,6 +214,7 @@ impl<'a> Session<'a> {
                 },
             };
             self.recorder.drain()?;
+            self.recorder.look_if_due();
             if must_report && !self.recorder.is_over() {
                 if self.report()? == Reader::Gone {
                     return Ok(Ending::Unread);

@@ -53,6 +53,8 @@ pub(super) struct Observed {
     /// Whether it has any probes.
     pub(super) is_probed: bool,
     pub(super) life: Life,
+    /// Whether it was looked at when it had ended.
+    pub(super) has_been_looked_at_last: bool,
     /// What observing it costs; nothing before it is attached.
     pub(super) meter: Option<Meter>,
     /// Nothing if it had ended before it could be watched.
@@ -108,6 +110,7 @@ impl Observed {
             takes_probes: true,
             is_probed: false,
             life: Life::Running,
+            has_been_looked_at_last: false,
             meter: None,
             exit: None,
         }

@@ -25,4 +25,5 @@ pub use memory::{anonymous_memory, has_huge_pages, has_several_huge_page_sizes};
 pub use perf_map::PerfMap;
 pub use perf_map_file::PerfMapFile;
 pub use process::{Process, began, command_name, processor_time, stack_end, threads};
+pub use status::memory;
 pub use table::ObjectTable;

@@ -4,6 +4,11 @@ use std::{fs, io};
 
 use crate::model::Memory;
 
+/// What memory a process has. Nothing if it is gone, or has ended.
+pub fn memory(pid: u32) -> Option<Memory> {
+    Status::read(pid).ok()?.memory()
+}
+
 /// The file's content.
 #[derive(Clone, Debug)]
 pub(super) struct Status(Vec<u8>);

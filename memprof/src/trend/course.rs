@@ -1,21 +1,24 @@
 //! The rules by which a course is read from points.
 //!
-//! A straight line through the points does not tell a leak: it is as steep for a cache that has filled, a table that was allocated
-//! once, and a tooth of a saw. What tells them apart is *where* the growth lies. So the points are cut into quarters, by number, and two
-//! things are asked of each: its least and its most.
+//! A straight line through the points does not tell a leak: it is as steep for a cache that has filled, a table that
+//! was allocated once, and a tooth of a saw. What tells them apart is *where* the growth lies. So the points are cut
+//! into quarters, by number, and two things are asked of each: its least and its most.
 //!
-//! - **Grows**: neither the least nor the most of a quarter is below that of the quarter before, and together they rise at least four
-//!   times of the six; more pairs of points rise than fall, by three standard deviations, or two if all six rise; and the last quarter has
-//!   its share of that growth. A sawtooth fails the first: a quarter with the foot of a tooth in it is below the one before. A leak
-//!   under a sawtooth passes: its feet rise. Of pure noise, and of teeth looked at irregularly, one sequence in some hundreds passes. A cache that has filled fails the
-//!   last, and so do a step, and a burst at the start.
-//! - Growth in large steps (of an arena, which an allocator enlarges by so much at a time) may have no share in the last quarter since
-//!   none falls there. If there are three steps or more, and the last is not longer ago than half as much again as any two were apart,
-//!   it goes on.
+//! - **Grows**: neither the least nor the most of a quarter is below that of the quarter before, and together they rise
+//!   at least four times of the six; more pairs of points rise than fall, by three standard deviations, or two if all
+//!   six rise; and the last quarter has its share of that growth. A sawtooth fails the first: a quarter with the foot
+//!   of a tooth in it is below the one before. A leak under a sawtooth passes: its feet rise. Of pure noise, and of
+//!   teeth looked at irregularly, one sequence in some hundreds passes. A cache that has filled fails the last, and so
+//!   do a step, and a burst at the start.
+//! - Growth in large steps (of an arena, which an allocator enlarges by so much at a time) may have no share in the
+//!   last quarter since none falls there. If there are three steps or more, and the last is not longer ago than half as
+//!   much again as any two were apart, it goes on.
 //! - **One-off**: at one moment all before is below all after, by most of the range.
-//! - **Plateaued**: all of the second half is above the middle of the range, and the last quarter goes hardly above the others.
-//! - A leak that goes on after a cache has filled, or after a step, is small beside it. So where one of these two was found, the second
-//!   half is looked at by itself. It counts if it ends above all that was before, and does not slow down, as what fills up does.
+//! - **Plateaued**: all of the second half is above the middle of the range, and the last quarter goes hardly above the
+//!   others.
+//! - A leak that goes on after a cache has filled, or after a step, is small beside it. So where one of these two was
+//!   found, the second half is looked at by itself. It counts if it ends above all that was before, and does not slow
+//!   down, as what fills up does.
 //! - **Shrinks** is growth upside down, from the peak on, if that was early.
 //! - **Churn** falls by half of its range or more. **Level** has a range of a hundredth of its height.
 //! - Anything else is **too short**: it began to rise but lately, or rose twice.
@@ -40,7 +43,8 @@ const LEAST_AFTER_STEP: usize = 4;
 const SIGNIFICANT: f64 = 3.0;
 const SIGNIFICANT_IF_ALL_RISE: f64 = 2.0;
 
-/// Of the growth of the least and the most of quarters, what the last quarter must have; and of that of the most alone. A third is even.
+/// Of the growth of the least and the most of quarters, what the last quarter must have; and of that of the most alone.
+/// A third is even.
 const LAST_SHARE: f64 = 0.12;
 const LAST_SHARE_OF_MOST: f64 = 0.05;
 

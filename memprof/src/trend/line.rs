@@ -1,9 +1,10 @@
-//! Robust figures of a sequence of points: what it never falls below again, which way its pairs point, and how steep they are.
+//! Robust figures of a sequence of points: what it never falls below again, which way its pairs point, and how steep
+//! they are.
 
 use super::Point;
 
-/// At each point the least from there to the end: the low-water line. It never falls, and what goes up and comes down again leaves no
-/// trace in it, but for the very end.
+/// At each point the least from there to the end: the low-water line. It never falls, and what goes up and comes down
+/// again leaves no trace in it, but for the very end.
 pub(super) fn low_water(values: &[u64]) -> Vec<u64> {
     let mut line = values.to_vec();
     for place in (1..line.len()).rev() {
@@ -21,8 +22,8 @@ pub(super) fn high_water(values: &[u64]) -> Vec<u64> {
     line
 }
 
-/// By how many standard deviations more pairs rise than fall than would if the order meant nothing (Mann 1945, Kendall 1975). Only the
-/// order of values counts, not by how much they differ, so that one point far off changes little.
+/// By how many standard deviations more pairs rise than fall than would if the order meant nothing (Mann 1945, Kendall
+/// 1975). Only the order of values counts, not by how much they differ, so that one point far off changes little.
 pub(super) fn rise_of_pairs(values: &[u64]) -> f64 {
     let pairs = values.iter().enumerate().flat_map(|(place, value)| {
         let later = &values[place + 1..];
@@ -35,8 +36,8 @@ pub(super) fn rise_of_pairs(values: &[u64]) -> f64 {
     (balance.abs() - 1.0).max(0.0).copysign(balance) / variance.sqrt().max(1.0)
 }
 
-/// The median of the slopes of all pairs (Theil 1950, Sen 1968), in units of the values for each second: `values` are those at the times
-/// of `points`. Nearly a third of them may be anywhere.
+/// The median of the slopes of all pairs (Theil 1950, Sen 1968), in units of the values for each second: `values` are
+/// those at the times of `points`. Nearly a third of them may be anywhere.
 pub(super) fn median_slope(points: &[Point], values: &[u64]) -> f64 {
     let mut slopes: Vec<f64> = Vec::with_capacity(values.len() * values.len().saturating_sub(1) / 2);
     for (place, (point, value)) in points.iter().zip(values).enumerate() {

@@ -14,8 +14,8 @@ pub struct Point {
 
 /// What a number of bytes was, from the first look at it to the last, in a bounded number of points.
 ///
-/// When there is no room, every second point goes, and from then on points are taken half as often. The first and the last look are
-/// always in it. So it covers all of the time, however long that is, at an even resolution.
+/// When there is no room, every second point goes, and from then on points are taken half as often. The first and the
+/// last look are always in it. So it covers all of the time, however long that is, at an even resolution.
 ///
 /// Look at irregular intervals: at regular ones, something that goes up and down nearly as often seems to do so slowly.
 #[derive(Clone, Debug)]
@@ -54,18 +54,20 @@ impl Series {
             return;
         }
         let point = Point { time, bytes };
+        if self.looks >= self.stride && self.points.len() == self.most {
+            self.thin();
+        }
         // The last look is a point of its own, until a later one takes its place.
         match self.points.last_mut() {
-            Some(last) if self.looks < self.stride => *last = point,
-            _ => {
-                self.points.push(point);
-                self.looks = 0;
+            Some(last) if self.looks < self.stride => {
+                *last = point;
+                self.looks += 1;
             }
-        }
-        // The first look is a point at once.
-        self.looks = if self.points.len() == 1 { self.stride } else { self.looks + 1 };
-        if self.points.len() > self.most {
-            self.thin();
+            last => {
+                // The first stays, and nothing takes its place.
+                self.looks = if last.is_some() { 1 } else { self.stride };
+                self.points.push(point);
+            }
         }
     }
 
@@ -99,8 +101,7 @@ impl Series {
             place += 1;
             stays
         });
-        // The last point has just been added: one look after the one before it.
-        self.looks = if last.is_multiple_of(2) { self.stride + 1 } else { 1 };
+        self.looks = if last.is_multiple_of(2) { self.stride * 2 } else { self.stride };
         self.stride *= 2;
     }
 }

@@ -61,14 +61,48 @@ const PROCESS: &[(&str, Check)] = &[
     ("totals", |value| {
         has(value, &[("allocations", count), ("allocated_bytes", count), ("frees", count), ("freed_bytes", count)])
     }),
+    ("verdict", |value| has(value, VERDICT)),
+    ("memory", |value| value.is_null() || has(value, MEMORY)),
     ("stacks", |value| each(value, STACK)),
 ];
+
+const VERDICT: &[(&str, Check)] = &[
+    ("course", |value| COURSES.iter().any(|course| value == course)),
+    ("bytes_per_second", |value| value.is_f64() || value.is_null()),
+    ("text", text),
+    ("points", count),
+    ("span_seconds", seconds),
+    ("change_bytes", Value::is_i64),
+    ("lowest_bytes", count),
+    ("highest_bytes", count),
+    ("quiet_seconds", seconds),
+];
+
+const COURSES: [&str; 7] = ["grows", "plateaued", "one_off", "churn", "level", "shrinks", "too_short"];
+
+const MEMORY: &[(&str, Check)] = &[
+    ("anonymous", count),
+    ("file", count),
+    ("shared", count),
+    ("swapped", count),
+    ("since_seconds", seconds),
+    ("anonymous_growth", Value::is_i64),
+    ("file_growth", Value::is_i64),
+    ("shared_growth", Value::is_i64),
+    ("tracked_growth", Value::is_i64),
+    ("cause", text),
+];
+
+const AGES: &[(&str, Check)] =
+    &[("youngest_seconds", seconds), ("median_seconds", seconds), ("oldest_seconds", seconds)];
 
 const STACK: &[(&str, Check)] = &[
     ("outstanding_bytes", count),
     ("outstanding_allocations", count),
     ("total_allocations", count),
     ("oldest_seconds", seconds),
+    ("verdict", |value| has(value, VERDICT)),
+    ("ages", |value| has(value, AGES)),
     ("frames", |value| each(value, FRAME)),
 ];
 

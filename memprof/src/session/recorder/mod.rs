@@ -4,6 +4,7 @@ mod candidates;
 mod following;
 mod frees;
 mod growth;
+mod looks;
 mod mapped_code;
 mod overhead;
 mod probing;
@@ -28,11 +29,13 @@ use self::{
     following::{Forked, Orphans},
     frees::Frees,
     growth::GrowthWatch,
+    looks::Looks,
     overhead::Moments,
     targets::Targets,
 };
 use super::{
     code::CodeTables,
+    histories::Histories,
     observed::{Life, Observed},
     options::Options,
     stacks::{Stacks, fingerprint},
@@ -84,6 +87,8 @@ pub(super) struct Recorder {
     seen_late: u64,
     heaps: HashMap<ImageId, Heap>,
     stacks: Stacks,
+    histories: Histories,
+    looks: Looks,
     /// Of images that are over.
     past_losses: Losses,
     code: CodeTables,
@@ -137,6 +142,8 @@ impl Recorder {
             seen_late: 0,
             heaps: HashMap::new(),
             stacks: Stacks::new(sampling),
+            histories: Histories::default(),
+            looks: Looks::default(),
             past_losses: Losses::default(),
             code: CodeTables::default(),
             has_unmapped_code: false,
@@ -289,6 +296,7 @@ impl Recorder {
                 self.forget(previous)?;
                 let process = &mut self.processes[index];
                 Self::begin_image(process, image, time);
+                self.histories.begin(image, time);
                 if !process.is_about_to_start {
                     process.has_replaced_program = true;
                     process.expected.clear();

@@ -9,10 +9,11 @@ use super::{Recorder, now};
 use crate::{
     heap::Heap,
     model::{
-        Losses, Outstanding, ProcessSnapshot, Profile, ProfileFrame, RawFrame, ScaledProcess, Selection, Snapshot,
-        StackId, StackSnapshot, Timestamp, Totals, Truncation, Warning,
+        Losses, Outstanding, ProcessSnapshot, ProcessVerdict, Profile, ProfileFrame, RawFrame, ScaledFigures,
+        ScaledProcess, Selection, Snapshot, StackId, StackSnapshot, Timestamp, Totals, Truncation, Warning,
     },
     session::{
+        histories::scaled,
         meter::Meter,
         observed::{Life, Observed},
     },
@@ -23,6 +24,7 @@ impl Recorder {
     pub(in crate::session) fn profile(&mut self, selection: &Selection) -> anyhow::Result<Profile> {
         self.read_meters()?;
         self.unwind_copies(Duration::ZERO);
+        self.look();
         let now = now();
         self.processes.iter_mut().for_each(|process| process.jit.read(now));
         let mut losses = self.past_losses;
@@ -75,6 +77,7 @@ impl Recorder {
         let mut selected = heap.select(selection, now, name, total_allocations, |stack| self.frames(process, stack));
         let scaled =
             process.meter.as_ref().and_then(|meter| scale(meter, heap, selection, now, name, &mut selected.shown));
+        let verdict = self.judge(process, heap, scaled.as_ref(), &mut selected.shown);
         let holding: HashSet<_> = heap.outstanding_by_stack().map(|(stack, _)| name(stack)).collect();
         let snapshot = ProcessSnapshot {
             pid: process.pid,
@@ -85,6 +88,7 @@ impl Recorder {
             standard_error: heap.standard_error(),
             scaled,
             overhead: process.meter.as_ref().and_then(Meter::overhead),
+            verdict,
             growth_bytes: heap.growth_bytes(),
             peak_bytes: heap.peak_bytes(),
             totals,
@@ -105,6 +109,27 @@ impl Recorder {
             ProfileFrame { raw, jit_function: process.jit.name(&raw, stack.time, object) }
         };
         (stack.frames.iter().map(frame).collect(), stack.truncated)
+    }
+
+    /// What the process comes to; and each stack shown.
+    fn judge<F>(
+        &self,
+        process: &Observed,
+        heap: &Heap,
+        whole: Option<&ScaledProcess>,
+        stacks: &mut [StackSnapshot<F>],
+    ) -> ProcessVerdict {
+        // Of each byte that is observed, so many are outstanding of the whole time.
+        let stands_for = |observed: Outstanding, whole: Option<&ScaledFigures>| {
+            let whole = whole.filter(|_| observed.bytes > 0).map(|whole| whole.outstanding.bytes);
+            whole.map_or(1.0, |whole| whole as f64 / observed.bytes as f64)
+        };
+        for stack in stacks {
+            let trend = self.histories.trend_of_stack(process.image, stack.id);
+            stack.trend = scaled(trend, stands_for(stack.outstanding, stack.scaled.as_ref()));
+        }
+        let whole = whole.map(|whole| &whole.figures);
+        self.histories.verdict(process.image, stands_for(heap.outstanding(), whole))
     }
 
     pub(super) fn is_truncated(&self, process: &Observed, stack: StackId) -> bool {
