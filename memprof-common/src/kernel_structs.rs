@@ -37,7 +37,48 @@ pub struct KernelOffsets {
     pub task_mm: u32,
 }
 
+/// Offsets by which the area of mapped memory is found that an address lies in: the programs' constant `AREA_OFFSETS`. Areas are in
+/// a maple tree (include/linux/maple_tree.h) since Linux 6.1.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct AreaOffsets {
+    /// 1 if all are known.
+    pub are_known: u32,
+    /// `task_struct.mm`
+    pub task_mm: u32,
+    /// `mm_struct.mm_mt`
+    pub mm_tree: u32,
+    /// `maple_tree.ma_root`
+    pub tree_root: u32,
+    /// `maple_range_64.pivot`
+    pub range_pivots: u32,
+    /// `maple_range_64.slot`
+    pub range_slots: u32,
+    /// `maple_arange_64.pivot`
+    pub arange_pivots: u32,
+    /// `maple_arange_64.slot`
+    pub arange_slots: u32,
+    /// `vm_area_struct.vm_ops`
+    pub area_operations: u32,
+    /// `vm_area_struct.vm_flags`
+    pub area_flags: u32,
+    /// `vm_fault.flags`
+    pub fault_flags: u32,
+    /// Zero.
+    pub reserved: u32,
+}
+
+/// `VM_WRITE` in `vm_flags` (include/linux/mm.h), as those that follow.
+pub const VM_WRITE: u64 = 2;
+
+/// `VM_SHARED`
+pub const VM_SHARED: u64 = 8;
+
+/// `VM_HUGETLB`: memory of the pool of huge pages, which is in no process's RSS.
+pub const VM_HUGETLB: u64 = 0x40_0000;
+
 /// `VM_EXEC` in `vm_flags` (include/linux/mm.h).
 pub const VM_EXEC: u64 = 4;
 
 const _: () = assert!(size_of::<KernelOffsets>() == 60);
+const _: () = assert!(size_of::<AreaOffsets>() == 48);

@@ -209,6 +209,12 @@ pub struct StackTotals {
     pub allocations: u64,
 }
 
+/// What counts of touched memory are made of, in [`StackTotals`] and as the size of a [`StackCopyRecord`]: a page faulted in.
+pub const TOUCHED_PAGE: u64 = 1;
+
+/// See [`TOUCHED_PAGE`]: what a huge page has beyond its first page. The lower bits have room for 10^12 pages.
+pub const TOUCHED_HUGE_PAGE: u64 = 1 << 40;
+
 /// `STACK_TURN`, one element: which of the two tables of stacks is in use. Userspace has the programs go on with the other one, which
 /// is empty, when one fills up, and then empties that.
 #[repr(C)]
@@ -250,6 +256,8 @@ pub struct ImageTotals {
     pub missed_returns: u64,
     /// Calls not followed because `IN_FLIGHT` had no room for their thread.
     pub in_flight_full: u64,
+    /// Page faults of which it could not be found what is mapped there.
+    pub faults_unresolved: u64,
 }
 
 /// `IN_FLIGHT`: the allocator calls that one thread is in. Key: `bpf_get_current_pid_tgid()`.
@@ -483,7 +491,7 @@ const _: () = {
     assert!(size_of::<NurseryEntry>() == 32);
     assert!(size_of::<StackTotals>() == 8);
     assert!(size_of::<StackTurn>() == 24);
-    assert!(size_of::<ImageTotals>() == 88);
+    assert!(size_of::<ImageTotals>() == 96);
     assert!(size_of::<Call>() == 104);
     assert!(size_of::<InFlight>() == 8 + MAX_CALLS * 104);
     assert!(size_of::<Header>() == 16);
@@ -526,5 +534,7 @@ mod pod {
     unsafe impl aya::Pod for super::buckets::Directory {}
     // SAFETY: `repr(C)`, integers only, without padding.
     unsafe impl aya::Pod for super::kernel_structs::KernelOffsets {}
+    // SAFETY: `repr(C)`, integers only, without padding.
+    unsafe impl aya::Pod for super::kernel_structs::AreaOffsets {}
     plain_old_data!(Binding, Calls, Site, Tracked, NurseryEntry, StackTotals, StackTurn, ImageTotals);
 }

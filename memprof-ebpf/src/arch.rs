@@ -1,11 +1,19 @@
 //! What depends on the processor: registers, and the place of the return address.
 
+use core::mem::offset_of;
+
 use aya_ebpf::{
     EbpfContext,
-    helpers::{bpf_get_attach_cookie, bpf_probe_read_user},
+    bindings::pt_regs,
+    helpers::{
+        bpf_get_attach_cookie, bpf_probe_read_user,
+        generated::{bpf_get_current_task_btf, bpf_task_pt_regs},
+    },
     programs::{ProbeContext, RetProbeContext},
 };
-use memprof_common::Cookie;
+use memprof_common::{Call, Cookie};
+
+use crate::{kernel_structs::word, sampling};
 
 use crate::following;
 
@@ -16,6 +24,12 @@ pub trait Returning: EbpfContext {
 
     /// What the function returns.
     fn value(&self) -> u64;
+
+    /// As how much the call counts at its stack.
+    #[inline(always)]
+    fn units(&self, call: &Call) -> u64 {
+        sampling::units(call.size)
+    }
 }
 
 /// The registers that unwinding begins with.
@@ -57,6 +71,19 @@ impl Returning for ProbeContext {
         // SAFETY: the kernel passes valid registers.
         unsafe { (*self.regs).rax }
     }
+}
+
+/// The registers that the current thread came into the kernel with, with the address of the instruction plus one where it was
+/// interrupted there, as in [`memprof_common::StackFrame::address`]; after a system call they are those of its return.
+#[inline(always)]
+pub fn at_kernel_entry() -> Registers {
+    // SAFETY: the helpers have no preconditions.
+    let registers = unsafe { bpf_task_pt_regs(bpf_get_current_task_btf()) } as u64;
+    let read = |offset: usize| word(registers, offset as u32);
+    let is_system_call = read(offset_of!(pt_regs, orig_rax)) as i64 >= 0;
+    let ip = read(offset_of!(pt_regs, rip));
+    let ip = if is_system_call { ip } else { ip.wrapping_add(1) };
+    Registers { ip, sp: read(offset_of!(pt_regs, rsp)), bp: read(offset_of!(pt_regs, rbp)) }
 }
 
 /// The cookie that the probe was attached with, or would have been, if it was the running process's own.

@@ -4,16 +4,20 @@
 //! An entry keeps what the return will need ([`in_flight`]); a return puts the new block into the nursery ([`nursery`])
 //! with its stack ([`stack`]); a free takes it out again. What dies in the nursery costs userspace nothing. What was
 //! drained from it is freed through the ring ([`records`]).
+//!
+//! Beside these, [`growth`] counts where memory is touched for the first time, without any probe.
 #![no_std]
 #![no_main]
 #![feature(core_intrinsics)]
 #![expect(internal_features, reason = "AtomicU64 has no read-modify-write operations on BPF targets")]
 
 mod arch;
+mod areas;
 mod buckets;
 mod calls;
 mod copy;
 mod following;
+mod growth;
 mod in_flight;
 mod kernel_structs;
 mod lifecycle;
@@ -35,8 +39,8 @@ use core::mem::offset_of;
 use arch::Returning;
 use aya_ebpf::{
     helpers::bpf_probe_read_user,
-    macros::{raw_tracepoint, uprobe, uretprobe},
-    programs::{ProbeContext, RawTracePointContext, RetProbeContext},
+    macros::{fexit, perf_event, raw_tracepoint, uprobe, uretprobe},
+    programs::{FExitContext, PerfEventContext, ProbeContext, RawTracePointContext, RetProbeContext},
 };
 use in_flight::Entered;
 use maps::SITES;
@@ -175,6 +179,20 @@ pub fn thread_exit(ctx: RawTracePointContext) -> i32 {
 #[raw_tracepoint(tracepoint = "ma_write")]
 pub fn mappings_change(ctx: RawTracePointContext) -> i32 {
     mapping_changes::stored(&ctx);
+    0
+}
+
+/// A page fault has brought a page in.
+#[perf_event]
+pub fn page_fault(ctx: PerfEventContext) -> u32 {
+    growth::page_fault(&ctx);
+    0
+}
+
+/// `do_huge_pmd_anonymous_page(fault)`: a huge page was brought in, if it could be had.
+#[fexit(function = "do_huge_pmd_anonymous_page")]
+pub fn huge_page(ctx: FExitContext) -> i32 {
+    growth::huge_page(&ctx);
     0
 }
 

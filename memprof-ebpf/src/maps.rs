@@ -12,7 +12,7 @@ use memprof_common::{
     tables::{CachedRule, MappedCode, Space},
 };
 
-use crate::unwind::WINDOW_BYTES;
+use crate::{areas::Node, unwind::WINDOW_BYTES};
 
 /// Keys of all tables: where each key is says what is at the same place in the table's array of values.
 #[map]
@@ -105,6 +105,14 @@ pub static SPACES: Array<Space> = Array::with_max_entries(MAX_TARGETS, BPF_F_MMA
 /// Rules by pc, of all targets.
 #[map]
 pub static CACHE: Array<CachedRule> = Array::with_max_entries(1 << CachedRule::INDEX_BITS, 0);
+
+/// A node of a maple tree, to be looked through. One for each CPU will do: page faults do not interrupt each other there.
+#[map]
+pub static NODE: PerCpuArray<Node> = PerCpuArray::with_max_entries(1, 0);
+
+/// One word: how often the program for page faults ran on this CPU, for whatever process.
+#[map]
+pub static FAULTS_SEEN: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
 
 /// Slots of [`SCRATCH`].
 pub const SCRATCH_SLOTS: u32 = 4;

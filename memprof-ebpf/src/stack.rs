@@ -20,7 +20,7 @@ use crate::{
     arch::Returning,
     copy,
     maps::{SCRATCH, SCRATCH_SLOTS, SPACES, Scratch, Walk},
-    measure, records, sampling,
+    measure, records,
     stack_table::Table,
     totals, unwind,
 };
@@ -62,11 +62,11 @@ fn capture_into(ctx: &impl Returning, claimed: Claimed, call: &Call) -> u64 {
         let stack = stack_key(hash);
         let table = Table::current();
         if let Some(known) = table.find(stack) {
-            count(known, call.size);
+            count(known, ctx.units(call));
             return stack;
         }
         if place_frames(claimed.slot) != 0 {
-            return introduce(claimed, table, stack, call);
+            return introduce(claimed, table, stack, call.image, ctx.units(call));
         }
     }
     copy::keep(ctx, claimed.slot, call)
@@ -134,13 +134,11 @@ pub fn mix(word: u64) -> u64 {
 /// Enters a new stack and sends its frames, which have been placed. If they cannot be sent, the entry is taken back, so that the next
 /// allocation there tries again. Two processors can enter one stack at once: userspace adds up what both have counted.
 #[inline(always)]
-fn introduce(claimed: Claimed, table: Table, stack: u64, call: &Call) -> u64 {
-    let image = call.image;
+fn introduce(claimed: Claimed, table: Table, stack: u64, image: u32, units: u64) -> u64 {
     let Some(slot) = table.claim_free(stack) else {
         totals::count(image, offset_of!(ImageTotals, stacks_table_full));
         return UNKNOWN_STACK;
     };
-    let units = sampling::units(call.size);
     let first = StackTotals { allocations: units };
     if let Some(place) = table.place(slot) {
         // SAFETY: a map value, valid while the program runs, and claimed.
@@ -200,9 +198,9 @@ pub extern "C" fn place(target: u32, address: u64) -> u64 {
 }
 
 #[inline(always)]
-fn count(stack: *mut StackTotals, size: u64) {
+fn count(stack: *mut StackTotals, units: u64) {
     // SAFETY: a map value, valid while the program runs.
-    totals::add(unsafe { &raw mut (*stack).allocations }, sampling::units(size));
+    totals::add(unsafe { &raw mut (*stack).allocations }, units);
 }
 
 /// The walk in a slot of this CPU's scratch.

@@ -28,13 +28,14 @@ fn help(arguments: &[&str]) -> String {
 fn help_is_as_reviewed() {
     insta::assert_snapshot!("help", help(&["--help"]));
     insta::assert_snapshot!("help_of_doctor", help(&["doctor", "--help"]));
+    insta::assert_snapshot!("help_of_growth", help(&["growth", "--help"]));
 }
 
 /// Each option in a command of the README is one that exists.
 #[test]
 fn the_readme_uses_options_that_exist() {
     let readme = include_str!("../../README.md");
-    let help = help(&["--help"]);
+    let help = help(&["--help"]) + &help(&["growth", "--help"]);
     let blocks = readme.split("```").skip(1).step_by(2);
     let commands = blocks.flat_map(str::lines).filter(|line| line.starts_with("sudo memprof"));
     let mut options = 0;
@@ -125,6 +126,19 @@ fn contradictions_are_refused() {
         (&["--pid", "1", "--", "true"], "the argument '--pid <PID>' cannot be used with '[COMMAND]...'"),
         (&["--count", "2", "--", "true"], "--count needs --interval when a command is launched"),
         (&["--quiet", "--verbose", "--pid", "1"], "the argument '--quiet' cannot be used with '--verbose...'"),
+    ];
+    for (arguments, expected) in cases {
+        assert_eq!(refusal(arguments), expected, "{arguments:?}");
+    }
+}
+
+#[test]
+fn growth_is_watched_of_some_or_of_all() {
+    let cases: [(&[&str], &str); 4] = [
+        (&["growth"], "the following required arguments were not provided:"),
+        (&["growth", "--all", "--pid", "1"], "the argument '--all' cannot be used with '--pid <PID>'"),
+        (&["growth", "--all", "--period", "0"], "invalid value '0' for '--period <N>': 0 is not in 1..=1048576"),
+        (&["growth", "--pid", "1", "--pid", "1"], "the same --pid is given twice"),
     ];
     for (arguments, expected) in cases {
         assert_eq!(refusal(arguments), expected, "{arguments:?}");

@@ -443,8 +443,17 @@ fn doctor_says_that_all_is_well() {
     let output = output_of(memprof().arg("doctor"));
     assert!(output.status.success());
     let text = String::from_utf8(output.stdout).unwrap();
-    let subjects =
-        ["kernel ", "uprobes", "uprobe links", "kernel BTF", "lockdown", "privileges", "pid namespace", "programs"];
+    let subjects = [
+        "kernel ",
+        "uprobes",
+        "uprobe links",
+        "kernel BTF",
+        "lockdown",
+        "privileges",
+        "pid namespace",
+        "programs",
+        "page faults",
+    ];
     for (line, subject) in text.lines().zip(subjects) {
         let rest = line.strip_prefix("ok    ").or_else(|| line.strip_prefix("note  ")).unwrap();
         assert!(rest.starts_with(subject), "{line}");

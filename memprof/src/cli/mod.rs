@@ -1,5 +1,6 @@
 //! The command line.
 
+mod growth;
 mod record;
 mod reporting;
 mod sweep;
@@ -18,6 +19,7 @@ Examples:
   memprof --pid 1234 --older 1m -n 3    three reports of what is older than a minute
   memprof -- ./program --its-option     launch a command, report at its end
   memprof sweep                         the whole machine: who grows, and where
+  memprof growth --all                  where memory grows, of all processes, without a probe
   memprof doctor --pid 1234             can it be profiled, and if not, why?";
 
 /// Shows which call stacks of a running process hold memory that was allocated and not freed.
@@ -51,6 +53,8 @@ enum Command {
         #[command(flatten)]
         functions: OwnFunctions,
     },
+    /// Show where memory grows, without any probe: the call stacks that touch new memory
+    Growth(growth::Growth),
 }
 
 impl Cli {
@@ -79,6 +83,10 @@ impl Cli {
             Some(Command::Sweep(sweep)) => {
                 let (whom, options) = sweep.into_session(log_programs);
                 session::run(&whom, &options)
+            }
+            Some(Command::Growth(growth)) => {
+                let (growing, options) = growth.into_session(log_programs);
+                session::run_growth(&growing, &options)
             }
             None => {
                 let (whom, options) = self.record.into_session(log_programs);

@@ -75,11 +75,7 @@ impl Record {
         if self.pid.is_empty() && self.command.is_empty() {
             refuse(ErrorKind::MissingRequiredArgument, "whom to profile? give --pid PID, or a command after --");
         }
-        let mut pids = self.pid.clone();
-        pids.sort_unstable();
-        if pids.windows(2).any(|pair| pair[0] == pair[1]) {
-            refuse(ErrorKind::ValueValidation, "the same --pid is given twice");
-        }
+        refuse_repetition(&self.pid);
         self.reporting.refuse_contradictions();
         if self.observing.has_limit() && self.follow_children == Some(FollowChildren::Exact) {
             refuse(ErrorKind::ArgumentConflict, "--max-overhead cannot be kept with --follow-children=exact");
@@ -87,5 +83,14 @@ impl Record {
         if self.count.is_some() && self.interval.is_none() && !self.command.is_empty() {
             refuse(ErrorKind::MissingRequiredArgument, "--count needs --interval when a command is launched");
         }
+    }
+}
+
+/// Ends the process likewise if a pid is there twice.
+pub(super) fn refuse_repetition(pids: &[u32]) {
+    let mut pids = pids.to_vec();
+    pids.sort_unstable();
+    if pids.windows(2).any(|pair| pair[0] == pair[1]) {
+        refuse(ErrorKind::ValueValidation, "the same --pid is given twice");
     }
 }

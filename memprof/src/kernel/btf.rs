@@ -1,7 +1,7 @@
 //! Where fields lie in the running kernel's structures, from its own type information: BTF, as Documentation/bpf/btf.rst of
 //! the kernel has it. Only that; for what else is in it, aya reads it.
 
-use memprof_common::kernel_structs::KernelOffsets;
+use memprof_common::kernel_structs::{AreaOffsets, KernelOffsets};
 
 /// Where the kernel shows its types.
 const VMLINUX: &str = "/sys/kernel/btf/vmlinux";
@@ -25,6 +25,30 @@ const MOST_NESTED: u32 = 8;
 pub(super) fn kernel_offsets() -> KernelOffsets {
     let bytes = std::fs::read(VMLINUX).unwrap_or_default();
     Btf::parse(&bytes).map(|btf| offsets_in(&btf)).unwrap_or_default()
+}
+
+/// The same of what is mapped.
+pub(super) fn area_offsets() -> AreaOffsets {
+    let bytes = std::fs::read(VMLINUX).unwrap_or_default();
+    Btf::parse(&bytes).map(|btf| area_offsets_in(&btf)).unwrap_or_default()
+}
+
+fn area_offsets_in(btf: &Btf<'_>) -> AreaOffsets {
+    let mut offsets = AreaOffsets::default();
+    let fields = [
+        ("task_struct", "mm", &mut offsets.task_mm),
+        ("mm_struct", "mm_mt", &mut offsets.mm_tree),
+        ("maple_tree", "ma_root", &mut offsets.tree_root),
+        ("maple_range_64", "pivot", &mut offsets.range_pivots),
+        ("maple_range_64", "slot", &mut offsets.range_slots),
+        ("maple_arange_64", "pivot", &mut offsets.arange_pivots),
+        ("maple_arange_64", "slot", &mut offsets.arange_slots),
+        ("vm_area_struct", "vm_ops", &mut offsets.area_operations),
+        ("vm_area_struct", "vm_flags", &mut offsets.area_flags),
+        ("vm_fault", "flags", &mut offsets.fault_flags),
+    ];
+    offsets.are_known = u32::from(btf.find_all(fields));
+    offsets
 }
 
 fn offsets_in(btf: &Btf<'_>) -> KernelOffsets {
@@ -213,6 +237,7 @@ mod tests {
             assert_eq!((offsets.has_return_instances, offsets.has_tasks), (1, 1));
             let has_maple_trees = procfs::KernelVersion::current().unwrap() >= procfs::KernelVersion::new(6, 1, 0);
             assert_eq!(offsets.has_stores, u32::from(has_maple_trees));
+            assert_eq!(area_offsets().are_known, u32::from(has_maple_trees));
         }
     }
 }

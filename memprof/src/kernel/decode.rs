@@ -95,6 +95,7 @@ fn of_cpu(totals: &ImageTotals) -> (Totals, Losses) {
             stacks_unreadable: totals.stacks_unreadable,
             missed_returns: totals.missed_returns,
             in_flight_full: totals.in_flight_full,
+            faults_unresolved: totals.faults_unresolved,
         },
     )
 }

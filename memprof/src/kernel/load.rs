@@ -12,7 +12,7 @@ use memprof_common::{
     MAX_TARGETS,
     buckets::{Directory, table},
     follows,
-    kernel_structs::KernelOffsets,
+    kernel_structs::{AreaOffsets, KernelOffsets},
     tables::unwind_mode,
     unwind::Row,
 };
@@ -21,12 +21,13 @@ use tokio::io::unix::AsyncFd;
 use super::{
     Kernel, KernelError,
     attach::{Probes, Reach},
-    btf::kernel_offsets,
+    btf::{area_offsets, kernel_offsets},
     buckets::{BucketTable, KeyTable},
     mapped_array::MappedArray,
     mappings::MappingWatch,
     memory,
     multi::MultiPrograms,
+    page_faults::{self, HugePages, PageFaultWatch},
     programs::Programs,
     stack_tables::{self, StackTables},
     tables::Tables,
@@ -189,15 +190,32 @@ impl fmt::Display for LoadCost {
 pub(super) fn try_loading() -> Result<LoadCost, KernelError> {
     let start = Instant::now();
     let settings = Settings::default();
-    Ok(LoadCost::of(&load_programs(load_object(&settings, &kernel_offsets())?, &settings)?, start))
+    Ok(LoadCost::of(&load_programs(any_object(&AreaOffsets::default())?, &settings)?, start))
 }
+
+/// The same of the programs that watch page faults.
+pub(super) fn try_watching_page_faults() -> Result<HugePages, KernelError> {
+    let areas = area_offsets();
+    if areas.are_known == 0 {
+        return Err(KernelError::Lacks(AREAS));
+    }
+    page_faults::load(&mut any_object(&areas)?)
+}
+
+fn any_object(areas: &AreaOffsets) -> Result<Ebpf, KernelError> {
+    load_object(&Settings::default(), &kernel_offsets(), areas)
+}
+
+/// What a kernel may lack that page faults are watched by.
+pub(super) const AREAS: &str = "what is mapped where: that needs its type information (BTF), and Linux 6.1 or newer";
 
 impl Kernel {
     /// Loads the programs and makes the maps.
     pub fn load(settings: &Settings) -> Result<Self, KernelError> {
         let start = Instant::now();
         let offsets = kernel_offsets();
-        let bpf = load_object(settings, &offsets)?;
+        let areas = area_offsets();
+        let bpf = load_object(settings, &offsets, &areas)?;
         let memory_bytes = bpf.maps().filter_map(|(_, map)| memory::of_map(map)).sum();
         let mut programs = load_programs(bpf, settings)?;
         let load_cost = LoadCost::of(&programs, start);
@@ -221,6 +239,8 @@ impl Kernel {
             spares: take(bpf, "SPARES")?.try_into()?,
             unfollowed: take(bpf, "UNFOLLOWED")?.try_into()?,
             mappings: MappingWatch::open()?,
+            page_faults: PageFaultWatch::default(),
+            finds_areas: areas.are_known != 0,
             tables: Tables::new(bpf, settings.sizes.rows())?,
             logger,
             images_numbered: 0,
@@ -250,7 +270,7 @@ fn attach_tracepoints(bpf: &mut Ebpf, settings: &Settings, offsets: &KernelOffse
     }
 }
 
-fn load_object(settings: &Settings, offsets: &KernelOffsets) -> Result<Ebpf, KernelError> {
+fn load_object(settings: &Settings, offsets: &KernelOffsets, areas: &AreaOffsets) -> Result<Ebpf, KernelError> {
     let Settings { sizes, unwind, sampling, has_windows, following, log, .. } = *settings;
     let cpus = aya::util::nr_cpus().map_err(|(call, source)| KernelError::Call { call, source })? as u64;
     // Half of the nursery may fill before a drain, on all CPUs together; the other half is for while it runs.
@@ -290,6 +310,7 @@ fn load_object(settings: &Settings, offsets: &KernelOffsets) -> Result<Ebpf, Ker
         .override_global("RING_MARK", &ring_mark, true)
         .override_global("UNWIND_MODE", &unwind_mode, true)
         .override_global("KERNEL_OFFSETS", offsets, true)
+        .override_global("AREA_OFFSETS", areas, true)
         .override_global(aya_log::LEVEL, &log_level, false)
         .load(&object)
         .map_err(failed)
@@ -314,6 +335,8 @@ fn load_programs(mut bpf: Ebpf, settings: &Settings) -> Result<Programs, KernelE
             Program::UProbe(_) if wants_multi => Ok(()),
             Program::UProbe(probe) => probe.load(),
             Program::RawTracePoint(tracepoint) => tracepoint.load(),
+            // For those who ask where memory grows: see `page_faults`.
+            Program::PerfEvent(_) | Program::FExit(_) => Ok(()),
             _ => Err(ProgramError::UnexpectedProgramType),
         };
         result.map_err(|error| refused(name, error))?;
@@ -323,7 +346,7 @@ fn load_programs(mut bpf: Ebpf, settings: &Settings) -> Result<Programs, KernelE
 }
 
 /// The verifier's log is long and says nothing to a user: it is told to those who ask for more (`-v`).
-fn refused(program: &str, error: ProgramError) -> KernelError {
+pub(super) fn refused(program: &str, error: ProgramError) -> KernelError {
     match error {
         ProgramError::LoadError { io_error, verifier_log } => {
             log::debug!("the kernel on {program}: {verifier_log}");

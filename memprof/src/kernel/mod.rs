@@ -13,6 +13,7 @@ mod mapped_array;
 mod mappings;
 mod memory;
 mod multi;
+mod page_faults;
 mod programs;
 mod stack_tables;
 mod support;
@@ -37,8 +38,9 @@ use tokio::io::unix::AsyncFd;
 use self::{
     attach::Probes,
     buckets::{BucketTable, KeyTable},
-    load::{Logger, take, try_loading},
+    load::{Logger, take, try_loading, try_watching_page_faults},
     mappings::MappingWatch,
+    page_faults::PageFaultWatch,
     programs::Programs,
     stack_tables::StackTables,
     tables::Tables,
@@ -47,7 +49,8 @@ use self::{
 pub use self::{
     attach::{Attachee, Reach},
     load::{Following, LoadCost, Settings, Sizes, Unwind},
-    support::{Check, Outcome, checks, programs, require},
+    page_faults::HugePages,
+    support::{Check, Outcome, checks, page_faults, programs, require},
     tables::{CodeChanges, MappedCode, NoRoom},
 };
 use crate::model::{
@@ -90,6 +93,9 @@ pub enum KernelError {
         /// What the kernel said.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// Something that this kernel is without.
+    #[error("this kernel does not tell {0}")]
+    Lacks(&'static str),
     /// A table of fixed size is full.
     #[error("too many {0} at once")]
     TooMany(&'static str),
@@ -118,6 +124,9 @@ pub struct Kernel {
     spares: Queue<MapData, u32>,
     unfollowed: Array<MapData, u64>,
     mappings: MappingWatch,
+    page_faults: PageFaultWatch,
+    /// Whether the programs can tell what is mapped where.
+    finds_areas: bool,
     tables: Tables,
     logger: Option<Logger>,
     images_numbered: u32,
@@ -273,6 +282,26 @@ impl Kernel {
     /// Detaches all probes of a target. Returns before it is done.
     pub fn detach(&mut self, target: TargetId) {
         self.probes.detach(target);
+    }
+
+    /// Has one of so many page faults of tracked processes counted at its stack, and every huge page: from now on
+    /// [`Self::stack_totals`] are [`memprof_common::TOUCHED_PAGE`]s and [`memprof_common::TOUCHED_HUGE_PAGE`]s.
+    pub fn watch_page_faults(&mut self, period: u64) -> Result<HugePages, KernelError> {
+        if !self.finds_areas {
+            return Err(KernelError::Lacks(load::AREAS));
+        }
+        self.page_faults.begin(self.programs.bpf_mut(), period)
+    }
+
+    /// How many page faults, of all processes, were to be counted by now.
+    pub fn page_faults_due(&mut self) -> Result<u64, KernelError> {
+        self.page_faults.due()
+    }
+
+    /// How many of them the program has seen. The kernel leaves out those that come while it is at work on a BPF map on the
+    /// same CPU.
+    pub fn page_faults_seen(&self) -> Result<u64, KernelError> {
+        self.page_faults.seen()
     }
 
     /// Takes everything out of the nursery. Blocks that are allocated meanwhile may stay until the next time.

@@ -7,7 +7,7 @@ use procfs::{
     process::{Process, Status},
 };
 
-use super::{multi::MultiPrograms, try_loading};
+use super::{HugePages, KernelError, multi::MultiPrograms, try_loading, try_watching_page_faults};
 
 /// The oldest kernel with all that is needed: attach cookies (`bpf_get_attach_cookie`) came last.
 const OLDEST: KernelVersion = KernelVersion { major: 5, minor: 15, patch: 0 };
@@ -61,6 +61,26 @@ pub fn programs() -> Check {
             Check::new(SUBJECT, error.to_string(), Outcome::Bad(source))
         }
     }
+}
+
+/// Whether the kernel can tell where memory grows. Nothing else is affected if it cannot.
+pub fn page_faults() -> Check {
+    const SUBJECT: &str = "page faults";
+    match try_watching_page_faults() {
+        Ok(HugePages::Counted) => Check::new(SUBJECT, "can be watched", Outcome::Good),
+        Ok(HugePages::AsOnePage(error)) => {
+            let lack = format!("`memprof growth` counts a huge page as one of 4 KiB ({})", with_source(&error));
+            Check::new(SUBJECT, "can be watched", Outcome::Limited(lack))
+        }
+        Err(error) => {
+            let lack = format!("there is no `memprof growth` ({})", with_source(&error));
+            Check::new(SUBJECT, "cannot be watched", Outcome::Limited(lack))
+        }
+    }
+}
+
+fn with_source(error: &KernelError) -> String {
+    error.source().map_or_else(|| error.to_string(), |source| format!("{error}: {source}"))
 }
 
 /// The first thing that makes it impossible to go on, as one line with the remedy.

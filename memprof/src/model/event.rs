@@ -177,6 +177,8 @@ pub struct Losses {
     pub missed_returns: u64,
     /// Allocator calls not followed: too many threads.
     pub in_flight_full: u64,
+    /// Page faults that may have brought memory in, or not: what is mapped there could not be found.
+    pub faults_unresolved: u64,
 }
 
 impl Losses {
@@ -211,6 +213,7 @@ impl std::ops::AddAssign for Losses {
         // A call is counted on one CPU and may be taken back on another.
         self.missed_returns = self.missed_returns.wrapping_add(other.missed_returns);
         self.in_flight_full += other.in_flight_full;
+        self.faults_unresolved += other.faults_unresolved;
     }
 }
 

@@ -1,6 +1,7 @@
 //! The shared vocabulary: what crosses from one stage of the pipeline to the next. Data and its invariants, no I/O.
 
 mod event;
+mod growth;
 mod identity;
 mod memory;
 mod object;
@@ -15,6 +16,7 @@ mod trend;
 mod warning;
 
 pub use event::{Allocation, CopiedRegisters, Event, Losses, RawStack, StackCopy, Totals, Truncation};
+pub use growth::{AnonymousMemory, Growth, GrowthOfProcess, GrowthOfStack, GrowthWarning, Touched};
 pub use identity::{ImageId, ObjectId, StackId, Timestamp};
 pub use memory::{Cause, MemoryGrowth, ProcessVerdict};
 pub use object::{BuildId, FileIdentity, Mapping, MappingEvent, MappingNotice, Object, ObjectKind};

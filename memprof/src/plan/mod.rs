@@ -1,5 +1,6 @@
 //! Objects that define allocator functions become an attach plan: printable data, made before anything is attached.
 
+mod access;
 mod choose;
 mod code;
 mod display;
@@ -16,6 +17,7 @@ mod tests;
 
 use std::sync::Arc;
 
+pub use access::only_reads;
 pub use functions::{FUNCTIONS, Functions};
 pub use kinds::parse_function;
 

@@ -206,7 +206,7 @@ struct AgesView {
 }
 
 #[derive(Serialize)]
-struct FrameView<'a> {
+pub(super) struct FrameView<'a> {
     function: Option<&'a str>,
     source: Option<String>,
     directory: Option<String>,

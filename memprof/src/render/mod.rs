@@ -2,6 +2,10 @@
 
 mod escape;
 mod figures;
+mod growth_json;
+#[cfg(test)]
+mod growth_tests;
+mod growth_text;
 mod json;
 mod ranking_json;
 mod ranking_text;
@@ -15,7 +19,7 @@ use std::io::{self, Write as _};
 
 use jiff::tz::TimeZone;
 
-use crate::model::Report;
+use crate::model::{Frame, Growth, Report};
 
 /// How a report is written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -46,6 +50,19 @@ impl Format {
         match self {
             Self::Text => text::write(report, style, &mut output)?,
             Self::Json => json::write(report, &mut output)?,
+        }
+        output.flush()
+    }
+
+    /// Writes one report of growth and flushes it. Reports can follow one another.
+    ///
+    /// # Errors
+    /// Those of `output`.
+    pub fn write_growth(self, report: &Growth<Frame>, style: &Style, output: &mut dyn io::Write) -> io::Result<()> {
+        let mut output = io::BufWriter::new(output);
+        match self {
+            Self::Text => growth_text::write(report, style, &mut output)?,
+            Self::Json => growth_json::write(report, &mut output)?,
         }
         output.flush()
     }

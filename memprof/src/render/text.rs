@@ -29,16 +29,16 @@ pub(super) fn write(report: &Report, style: &Style, output: &mut dyn io::Write) 
 
 /// Paint by meaning; none of it without colours.
 #[derive(Default)]
-struct Palette {
-    name: Paint,
-    figure: Paint,
-    good: Paint,
-    bad: Paint,
-    faint: Paint,
+pub(super) struct Palette {
+    pub(super) name: Paint,
+    pub(super) figure: Paint,
+    pub(super) good: Paint,
+    pub(super) bad: Paint,
+    pub(super) faint: Paint,
 }
 
 impl Palette {
-    fn new(colour: bool) -> Self {
+    pub(super) fn new(colour: bool) -> Self {
         if !colour {
             return Self::default();
         }
@@ -227,7 +227,7 @@ impl Text<'_> {
             ages(stack),
             self.verdict(stack),
         )?;
-        self.frames(&stack.frames)?;
+        frames(&stack.frames, &self.palette, self.output)?;
         if let Some(reason) = stack.truncated {
             let bad = self.palette.bad;
             writeln!(self.output, "        {bad}[callers may be missing: {reason}]{bad:#}")?;
@@ -254,20 +254,6 @@ impl Text<'_> {
         writeln!(self.output, "  verdict: {}", verdict::of_process(&process.verdict))
     }
 
-    fn frames(&mut self, frames: &[Frame]) -> io::Result<()> {
-        let Palette { bad, faint, .. } = self.palette;
-        if frames.is_empty() {
-            writeln!(self.output, "        {bad}[stack lost]{bad:#}")?;
-        }
-        let functions: Vec<_> = frames.iter().map(function).collect();
-        let widths = functions.iter().map(|function| function.chars().count());
-        let width = widths.filter(|width| *width <= WIDEST_FUNCTION).max().unwrap_or(0);
-        for (function, frame) in functions.iter().zip(frames) {
-            writeln!(self.output, "        {function:width$}  {faint}{}{faint:#}", location(frame))?;
-        }
-        Ok(())
-    }
-
     fn allocations(&mut self, allocations: &[LiveAllocation]) -> io::Result<()> {
         for LiveAllocation { address, size, age } in allocations {
             let (size, age) = (exact_bytes(*size), duration(*age));
@@ -285,6 +271,21 @@ fn ages(stack: &StackSnapshot<Frame>) -> String {
         ..2 => oldest,
         _ => format!("{oldest} (median {}, youngest {})", duration(median), duration(youngest)),
     }
+}
+
+/// A stack, one frame a line.
+pub(super) fn frames(frames: &[Frame], palette: &Palette, output: &mut dyn io::Write) -> io::Result<()> {
+    let Palette { bad, faint, .. } = palette;
+    if frames.is_empty() {
+        writeln!(output, "        {bad}[stack lost]{bad:#}")?;
+    }
+    let functions: Vec<_> = frames.iter().map(function).collect();
+    let widths = functions.iter().map(|function| function.chars().count());
+    let width = widths.filter(|width| *width <= WIDEST_FUNCTION).max().unwrap_or(0);
+    for (function, frame) in functions.iter().zip(frames) {
+        writeln!(output, "        {function:width$}  {faint}{}{faint:#}", location(frame))?;
+    }
+    Ok(())
 }
 
 /// An estimate of what is held, with its standard error as far as that is known.

@@ -28,6 +28,7 @@ fn print_all(pids: &[u32], functions: &Functions, output: &mut dyn Write) -> io:
     }
     if is_well {
         is_well = print(&kernel::programs(), output)?;
+        print(&kernel::page_faults(), output)?;
     }
     for &pid in pids {
         is_well &= examine_target(pid, functions, output)?;

@@ -3,6 +3,7 @@
 mod code;
 mod copies;
 pub mod doctor;
+mod growth;
 mod histories;
 mod jit;
 mod launch;
@@ -29,6 +30,7 @@ use std::{
 use anyhow::{Context as _, anyhow};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, sleep_until};
 
+pub use self::growth::{Growing, run_growth};
 pub use self::options::{Following, Format, Functions, Options, Reach, Sizes, Sweep, Unwind, Whom, parse_function};
 use self::{
     launch::{Held, Launched},
@@ -226,6 +228,9 @@ impl<'a> Session<'a> {
     }
 
     fn report(&mut self) -> anyhow::Result<Reader> {
+        if self.recorder.watches_growth() {
+            return self.report_growth();
+        }
         let profile = self.recorder.profile(&self.options.selection)?;
         let objects = self.recorder.objects();
         let mut report = profile.map_frames(|frames| self.symbolizer.name(frames, |id| objects.get(id).cloned()));

@@ -48,6 +48,8 @@ pub(super) struct Observed {
     pub(super) is_followed: bool,
     /// Whether it has become another program than the one that was attached or launched.
     pub(super) has_replaced_program: bool,
+    /// Whether it is to have probes, where there is something to probe.
+    pub(super) takes_probes: bool,
     /// Whether it has any probes.
     pub(super) is_probed: bool,
     pub(super) life: Life,
@@ -105,6 +107,7 @@ impl Observed {
             is_about_to_start: false,
             is_followed: false,
             has_replaced_program: false,
+            takes_probes: true,
             is_probed: false,
             life: Life::Running,
             has_been_looked_at_last: false,

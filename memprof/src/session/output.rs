@@ -10,7 +10,7 @@ use anyhow::Context as _;
 use jiff::tz::TimeZone;
 
 use crate::{
-    model::Report,
+    model::{Frame, Growth, Report},
     render::{Format, Style},
 };
 
@@ -43,10 +43,19 @@ impl Output {
 
     /// Writes one report.
     pub(super) fn write(&mut self, report: &Report) -> anyhow::Result<Reader> {
-        match self.format.write(report, &self.style, &mut self.writer) {
-            Ok(()) => Ok(Reader::Present),
-            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(Reader::Gone),
-            Err(error) => Err(error).context("cannot write the report"),
-        }
+        said(self.format.write(report, &self.style, &mut self.writer))
+    }
+
+    /// Writes one report of growth.
+    pub(super) fn write_growth(&mut self, report: &Growth<Frame>) -> anyhow::Result<Reader> {
+        said(self.format.write_growth(report, &self.style, &mut self.writer))
+    }
+}
+
+fn said(written: io::Result<()>) -> anyhow::Result<Reader> {
+    match written {
+        Ok(()) => Ok(Reader::Present),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(Reader::Gone),
+        Err(error) => Err(error).context("cannot write the report"),
     }
 }

@@ -23,6 +23,8 @@ pub(super) struct Stacks {
     /// forgotten. In [units](Sampling::units).
     counted: HashMap<ImageId, HashMap<StackId, u64>>,
     turn: u32,
+    /// Whether the size of a copy is what it counts as.
+    sizes_are_units: bool,
 }
 
 /// What a name of the kernel side's stands for.
@@ -38,6 +40,11 @@ impl Stacks {
     /// None yet.
     pub(super) fn new(sampling: Sampling) -> Self {
         Self { sampling, ..Self::default() }
+    }
+
+    /// From here on, stacks are those that touch memory: the size of a copy is what it counts as.
+    pub(super) fn are_of_touched_memory(&mut self) {
+        self.sizes_are_units = true;
     }
 
     /// Takes in a stack. `fingerprint` tells a number of an object that is the same in every run.
@@ -63,8 +70,9 @@ impl Stacks {
             match unwind(&copy) {
                 Some(stack) => {
                     let id = stack.id;
+                    let units = if self.sizes_are_units { copy.size } else { self.sampling.units(copy.size) };
                     self.insert(stack, &fingerprint);
-                    self.count(id, self.sampling.units(copy.size));
+                    self.count(id, units);
                 }
                 None => self.copies.push(copy),
             }
@@ -106,6 +114,17 @@ impl Stacks {
             let earlier = counted.and_then(|counted| counted.get(&name)).copied().unwrap_or_default();
             self.sampling.allocations(earlier + recent.get(&name).copied().unwrap_or_default())
         }
+    }
+
+    /// All that was counted, by image and own name. `counts` are the kernel side's.
+    pub(super) fn all_totals(&self, counts: &HashMap<StackId, u64>) -> HashMap<ImageId, HashMap<StackId, u64>> {
+        let mut totals = self.counted.clone();
+        for (id, count) in counts {
+            if let Some(known) = self.names.get(id) {
+                *totals.entry(known.image).or_default().entry(known.name).or_default() += count;
+            }
+        }
+        totals
     }
 
     /// The kernel side knows no stack any more: from here on, what is in use is told anew.

@@ -172,6 +172,13 @@ impl Attached {
         self.ready_for(self.processes);
     }
 
+    /// Waits until it has said something on standard error.
+    pub fn ready_when(&mut self, said: &str) {
+        let mut lines = BufReader::new(self.child.stderr.take().unwrap()).lines().map(Result::unwrap);
+        assert!(lines.any(|line| line.contains(said)), "memprof ended and never said {said:?}");
+        std::thread::spawn(move || lines.for_each(drop));
+    }
+
     /// Waits until its probes are in so many processes.
     pub fn ready_for(&mut self, processes: usize) {
         let mut lines = BufReader::new(self.child.stderr.take().unwrap()).lines().map(Result::unwrap);

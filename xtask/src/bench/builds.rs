@@ -65,12 +65,13 @@ const fn source(
     Source { name, compiler, file, flags }
 }
 
-const SOURCES: [Source; 10] = [
+const SOURCES: [Source; 11] = [
     source("pair", "gcc", "pair.c", &["-fomit-frame-pointer"]),
     source("pair-with-frame-pointers", "gcc", "pair.c", &["-fno-omit-frame-pointer"]),
     source("growth", "gcc", "growth.c", &[]),
     source("churn", "g++", "churn.cc", &[]),
     source("scale", "gcc", "scale.c", &[]),
+    source("touch", "gcc", "touch.c", &[]),
     source("libraries", "gcc", "libraries.c", &[]),
     source("clock.so", "gcc", "clock.c", &["-shared", "-fPIC"]),
     source("account", "gcc", "account.c", &[]),

@@ -4,6 +4,7 @@
 mod bpf;
 mod builds;
 mod catalogue;
+mod growth;
 mod launched;
 mod machine;
 mod overhead;
@@ -49,6 +50,8 @@ enum Part {
     Overhead,
     /// What it costs memprof where there is much of everything: live blocks, calls, libraries
     Scale,
+    /// What it costs when `memprof growth` watches page faults
+    Growth,
 }
 
 /// What was measured, as it is written to a file.
@@ -63,6 +66,8 @@ struct Results {
     overhead: Option<overhead::Figures>,
     #[serde(skip_serializing_if = "Option::is_none")]
     scale: Option<scale::Figures>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    growth: Option<Vec<growth::Figures>>,
 }
 
 /// Builds as whoever asks, then measures as root.
@@ -86,7 +91,8 @@ fn measure(arguments: &Arguments) -> Result<()> {
     let unwind = wants(Part::Unwind).then(|| unwind::measure(arguments, &builds)).transpose()?;
     let overhead = wants(Part::Overhead).then(|| overhead::measure(arguments, &builds)).transpose()?;
     let scale = wants(Part::Scale).then(|| scale::measure(arguments, &builds)).transpose()?;
-    let results = Results { machine, runs: arguments.runs, work: arguments.work, unwind, overhead, scale };
+    let growth = wants(Part::Growth).then(|| growth::measure(arguments, &builds)).transpose()?;
+    let results = Results { machine, runs: arguments.runs, work: arguments.work, unwind, overhead, scale, growth };
     if let Some(path) = &arguments.json {
         let text = serde_json::to_string_pretty(&results).context("cannot write JSON")?;
         fs::write(path, text + "\n").with_context(|| format!("cannot write {}", path.display()))?;

@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result, bail};
 use crate::process::{cargo, root};
 
 /// Attach, launch, unwinding, lifecycle: what depends on the kernel.
-const USUAL: [&str; 10] = [
+const USUAL: [&str; 11] = [
     "live_leak",
     "live_stacks",
     "live_functions",
@@ -21,6 +21,7 @@ const USUAL: [&str; 10] = [
     "live_servers",
     "live_losses",
     "live_refusals",
+    "live_growth",
 ];
 
 /// For `--short`.

@@ -70,7 +70,7 @@ impl Recorder {
     }
 
     /// Begins to observe a process that was forked.
-    pub(super) fn follow(&mut self, forked: &Forked) -> anyhow::Result<()> {
+    pub(super) fn follow_forked(&mut self, forked: &Forked) -> anyhow::Result<()> {
         let &Forked { pid, parent, image, time, .. } = forked;
         // What the parent had mapped, and what was told of the child already.
         self.take_mappings()?;

@@ -3,6 +3,7 @@
 mod candidates;
 mod following;
 mod frees;
+mod growth;
 mod looks;
 mod mapped_code;
 mod overhead;
@@ -27,6 +28,7 @@ pub(super) use self::candidates::Candidate;
 use self::{
     following::{Forked, Orphans},
     frees::Frees,
+    growth::GrowthWatch,
     looks::Looks,
     overhead::Moments,
     targets::Targets,
@@ -94,6 +96,7 @@ pub(super) struct Recorder {
     has_unmapped_code: bool,
     mappings_lost: u64,
     warnings: Vec<Warning>,
+    growth: Option<GrowthWatch>,
     started: Timestamp,
     reported: Timestamp,
     /// When the unwinder was told last what code there is.
@@ -146,6 +149,7 @@ impl Recorder {
             has_unmapped_code: false,
             mappings_lost: 0,
             warnings: Vec::new(),
+            growth: None,
             started: now(),
             reported: now(),
             told: now(),
@@ -209,6 +213,11 @@ impl Recorder {
         self.offer_targets()?;
         self.kernel.flush_log();
         Ok(())
+    }
+
+    /// Whether it is growth that is watched.
+    pub(super) fn watches_growth(&self) -> bool {
+        self.growth.is_some()
     }
 
     /// Takes in blocks and events, and tells the unwinder what is new. Where a stack was copied, the unwinder waits for that: then the
@@ -314,7 +323,7 @@ impl Recorder {
                 }
             }
             Event::Fork { target, pid, parent, image, time } => {
-                self.follow(&Forked { target, pid, parent, image, time })?
+                self.follow_forked(&Forked { target, pid, parent, image, time })?
             }
             Event::Filling | Event::Allocation { .. } | Event::Free { .. } | Event::Stack(_) | Event::StackCopy(_) => {}
         }

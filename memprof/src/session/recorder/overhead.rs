@@ -32,6 +32,9 @@ pub(super) struct Moments {
 impl Recorder {
     /// When [`Self::govern`] is to be called next.
     pub(in crate::session) fn wakes_in(&self) -> Duration {
+        if self.growth.is_some() {
+            return BETWEEN_MOMENTS;
+        }
         let now = now();
         let living = self.processes.iter().filter(|process| process.life == Life::Running);
         let meters = living.filter_map(|process| process.meter.as_ref()).map(|meter| meter.wakes_in(now));
@@ -40,6 +43,9 @@ impl Recorder {
 
     /// Reads what observing has cost, and opens and closes windows.
     pub(in crate::session) fn govern(&mut self) -> anyhow::Result<()> {
+        if self.growth.is_some() {
+            return Ok(());
+        }
         self.change_moment();
         for index in 0..self.processes.len() {
             if self.processes[index].life == Life::Running {

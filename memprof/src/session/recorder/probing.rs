@@ -26,6 +26,21 @@ struct Probed {
 impl Recorder {
     /// Attaches to a running process. An error if it cannot be profiled, and says why.
     pub(in crate::session) fn attach(&mut self, pid: u32) -> anyhow::Result<()> {
+        let index = self.begin_to_observe(pid)?;
+        let attached = self.attach_probes(index);
+        if attached.is_err() {
+            let process = self.processes.remove(index);
+            self.has_unmapped_code = true;
+            self.forget(process.image)?;
+            self.release(process.target, pid);
+        }
+        let functions = attached?;
+        log::info!("attached to process {pid} ({}): {functions} functions", self.processes[index].command);
+        Ok(())
+    }
+
+    /// Makes a running process a target, without probes.
+    pub(super) fn begin_to_observe(&mut self, pid: u32) -> anyhow::Result<usize> {
         if pid == std::process::id() {
             bail!("process {pid} is memprof itself, which it does not profile");
         }
@@ -42,17 +57,7 @@ impl Recorder {
         let mut observed = Observed::new(pid, target, process.command, image, space, exit);
         observed.changes = changes;
         self.processes.push(observed);
-        let index = self.processes.len() - 1;
-        let attached = self.attach_probes(index);
-        if attached.is_err() {
-            self.processes.remove(index);
-            self.has_unmapped_code = true;
-            self.forget(image)?;
-            self.release(target, pid);
-        }
-        let functions = attached?;
-        log::info!("attached to process {pid} ({}): {functions} functions", self.processes[index].command);
-        Ok(())
+        Ok(self.processes.len() - 1)
     }
 
     /// Probes what a running process has mapped; how many functions that is.
@@ -108,7 +113,7 @@ impl Recorder {
     pub(super) fn probe_what_is_new(&mut self) -> anyhow::Result<()> {
         for index in 0..self.processes.len() {
             let process = &self.processes[index];
-            if process.life != Life::Running || !process.has_new_objects {
+            if process.life != Life::Running || !process.has_new_objects || !process.takes_probes {
                 continue;
             }
             let pid = process.pid;
@@ -182,6 +187,9 @@ impl Recorder {
     /// Attaches everything anew to a thread that lives: probes are bound to one, and go with it.
     pub(super) fn probe_again(&mut self, index: usize, cause: &'static str) {
         let process = &mut self.processes[index];
+        if !process.takes_probes {
+            return;
+        }
         let (pid, target) = (process.pid, process.target);
         let planned: Vec<_> = std::mem::take(&mut process.planned).into_iter().collect();
         // A thread may end just when it was chosen.

@@ -100,7 +100,7 @@ impl Recorder {
     }
 
     /// The frames of a stack, and why some may be missing. What the unwinder had not been told of is looked up now.
-    fn frames(&self, process: &Observed, stack: StackId) -> (Vec<ProfileFrame>, Option<Truncation>) {
+    pub(super) fn frames(&self, process: &Observed, stack: StackId) -> (Vec<ProfileFrame>, Option<Truncation>) {
         let Some(stack) = self.stacks.get(process.image, stack) else { return (Vec::new(), None) };
         let late = |address| process.space.find_return_address(address, stack.time);
         let object = |id| self.objects.get(id);
@@ -132,7 +132,7 @@ impl Recorder {
         self.histories.verdict(process.image, stands_for(heap.outstanding(), whole))
     }
 
-    fn is_truncated(&self, process: &Observed, stack: StackId) -> bool {
+    pub(super) fn is_truncated(&self, process: &Observed, stack: StackId) -> bool {
         self.stacks.get(process.image, stack).is_some_and(|stack| stack.truncated.is_some())
     }
 

@@ -24,6 +24,10 @@ impl Recorder {
     pub(super) fn forget_idle_stacks(&mut self, totals: Vec<(StackId, u64)>) {
         let (all, known) = (totals.len(), self.stacks.len());
         totals.into_iter().for_each(|(stack, allocations)| self.stacks.count(stack, allocations));
+        if self.growth.is_some() {
+            // Whatever has touched memory is reported.
+            return;
+        }
         self.heaps.values_mut().for_each(Heap::forget_idle_stacks);
         let held = self.heaps.values().flat_map(Heap::stacks);
         self.stacks.forget_idle(&held.collect::<HashSet<_>>());

@@ -1,0 +1,72 @@
+//! `memprof growth`: where memory grows, without a probe.
+
+use std::process::ExitCode;
+
+use anyhow::{Context as _, anyhow, bail};
+
+use super::{Options, Session, Signals, open_files::OpenFiles, output::Reader, recorder::Recorder};
+use crate::{kernel, target};
+
+/// Whose growth to watch, and how closely.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Growing {
+    /// Which processes; all that there are, if none.
+    pub pids: Option<Vec<u32>>,
+    /// One in so many page faults is counted.
+    pub period: u64,
+}
+
+/// Watches, reports, and returns the status to exit with.
+///
+/// # Errors
+/// One line each, with the remedy where there is one.
+pub fn run_growth(growing: &Growing, options: &Options) -> anyhow::Result<ExitCode> {
+    kernel::require().map_err(|reason| anyhow!(reason))?;
+    OpenFiles::raise();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("tokio")?;
+    runtime.block_on(async {
+        let signals = Signals::catch().context("cannot catch signals")?;
+        let mut recorder = Recorder::new(options)?;
+        match &growing.pids {
+            Some(pids) => pids.iter().try_for_each(|pid| recorder.follow(*pid))?,
+            None => follow_all(&mut recorder)?,
+        }
+        recorder.watch_growth(growing.period)?;
+        let mut session = Session::open(options, recorder, signals)?;
+        log::info!("watching where memory grows");
+        session.run(None).await?;
+        Ok(ExitCode::SUCCESS)
+    })
+}
+
+/// Follows every process that can be.
+fn follow_all(recorder: &mut Recorder) -> anyhow::Result<()> {
+    let start = std::time::Instant::now();
+    let own = std::process::id();
+    let (mut followed, mut left_out) = (0, 0);
+    let seen = target::census().context("/proc")?.into_iter().map(|seen| seen.pid);
+    for pid in seen.filter(|pid| *pid != own) {
+        match recorder.follow(pid) {
+            Ok(()) => followed += 1,
+            Err(error) => {
+                left_out += usize::from(target::anonymous_memory(pid).is_some());
+                log::debug!("{error:#}");
+            }
+        }
+    }
+    if followed == 0 {
+        bail!("there is no process that can be followed (-v says why)");
+    }
+    log::info!("following {followed} processes, after {} ms; {left_out} cannot be (-v)", start.elapsed().as_millis());
+    Ok(())
+}
+
+impl Session<'_> {
+    pub(super) fn report_growth(&mut self) -> anyhow::Result<Reader> {
+        let growth = self.recorder.growth(self.options.selection.top)?;
+        let objects = self.recorder.objects();
+        let report = growth.map_frames(|frames| self.symbolizer.name(frames, |id| objects.get(id).cloned()));
+        self.reports += 1;
+        self.output.write_growth(&report)
+    }
+}
