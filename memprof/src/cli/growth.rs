@@ -11,11 +11,8 @@ use super::{
 };
 use crate::{
     model::{Sampling, Selection},
-    session::{Following, Format, Functions, Growing, Options, Reach, Sizes, Unwind},
+    session::{Following, Format, Functions, Growing, Options, PERIOD_OF_ALL, Reach, Sizes, Unwind},
 };
-
-/// Of the page faults of all processes, one in so many is counted. A prime, lest something regular in a program keep step with it.
-const PERIOD_OF_ALL: u64 = 17;
 
 const AFTERWORD: &str = "\
 New memory comes with page faults. One in --period of them is counted, with the stack that touched the memory: no probe is set, \

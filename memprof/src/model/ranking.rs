@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Identity, Memory, Trend};
+use super::{Frame, Growth, Identity, Memory, Trend};
 
 /// A process that was watched, and how its anonymous memory developed.
 #[derive(Clone, Debug, PartialEq)]
@@ -32,4 +32,6 @@ pub struct Ranking {
     pub suspects: Vec<Watched>,
     /// Some of those that are not suspected although they have become larger, those that did most first.
     pub others: Vec<Watched>,
+    /// Where the suspects have touched new memory meanwhile. Nothing where the kernel does not tell.
+    pub growth: Option<Growth<Frame>>,
 }

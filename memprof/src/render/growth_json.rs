@@ -17,7 +17,7 @@ pub(super) fn write(report: &Growth<Frame>, output: &mut dyn io::Write) -> io::R
 }
 
 #[derive(Serialize)]
-struct GrowthView<'a> {
+pub(super) struct GrowthView<'a> {
     schema: &'static str,
     /// RFC 3339, UTC.
     time: String,

@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use super::growth_json::GrowthView;
 use crate::model::{Ranking, Watched};
 
 #[derive(Serialize)]
@@ -11,6 +12,8 @@ pub(super) struct RankingView<'a> {
     growing: usize,
     suspects: Vec<WatchedView<'a>>,
     others: Vec<WatchedView<'a>>,
+    /// Of the suspects, as `memprof growth` has it.
+    growth: Option<GrowthView<'a>>,
 }
 
 #[derive(Serialize)]
@@ -43,6 +46,7 @@ impl<'a> From<&'a Ranking> for RankingView<'a> {
             growing: ranking.growing,
             suspects: ranking.suspects.iter().map(Into::into).collect(),
             others: ranking.others.iter().map(Into::into).collect(),
+            growth: ranking.growth.as_ref().map(Into::into),
         }
     }
 }

@@ -10,11 +10,11 @@ use super::{
     figures::{
         bytes, change_of_bytes, count, duration, estimated_bytes, estimated_count, exact_bytes, percent, separated,
     },
-    ranking_text, verdict,
+    growth_text, ranking_text, verdict,
     whose::whose,
 };
 use crate::model::{
-    Ages, Course, Frame, LiveAllocation, Losses, Outstanding, ProcessSnapshot, Report, ScaledFigures, Source,
+    Ages, Course, Frame, LiveAllocation, Losses, Outstanding, ProcessSnapshot, Ranking, Report, ScaledFigures, Source,
     StackSnapshot, StandardError, Totals,
 };
 
@@ -27,7 +27,7 @@ const MOST_IDLE: usize = 8;
 /// Writes the report, an empty line after each process and one after the warnings.
 pub(super) fn write(report: &Report, style: &Style, output: &mut dyn io::Write) -> io::Result<()> {
     let time = report.time.to_zoned(style.time_zone.clone()).strftime("[%H:%M:%S]").to_string();
-    Text { report, time, palette: Palette::new(style.colour), output }.write()
+    Text { report, style, time, palette: Palette::new(style.colour), output }.write()
 }
 
 /// Paint by meaning; none of it without colours.
@@ -57,6 +57,7 @@ impl Palette {
 
 struct Text<'a> {
     report: &'a Report,
+    style: &'a Style,
     /// Of day, in brackets.
     time: String,
     palette: Palette,
@@ -68,6 +69,7 @@ impl Text<'_> {
         let report = self.report;
         if let Some(ranking) = &report.ranking {
             write!(self.output, "{} {}", self.time, ranking_text::shown(ranking))?;
+            self.growth_of_suspects(ranking)?;
         } else if report.processes.is_empty() {
             let (time, losses) = (&self.time, self.losses());
             writeln!(self.output, "{time} nothing is observed  {losses}\n")?;
@@ -102,6 +104,14 @@ impl Text<'_> {
         };
         let (time, losses) = (&self.time, self.losses());
         writeln!(self.output, "{time} {number} nothing and did not grow  {losses}: {}\n", names.join(", "))
+    }
+
+    /// Where they have touched new memory while they were watched.
+    fn growth_of_suspects(&mut self, ranking: &Ranking) -> io::Result<()> {
+        match &ranking.growth {
+            Some(growth) if !growth.processes.is_empty() => growth_text::write(growth, self.style, self.output),
+            _ => Ok(()),
+        }
     }
 
     /// Processes that were followed and are over.

@@ -7,6 +7,9 @@ use anyhow::{Context as _, anyhow, bail};
 use super::{Options, Session, Signals, open_files::OpenFiles, output::Reader, recorder::Recorder};
 use crate::{kernel, target};
 
+/// Of the page faults of all processes, one in so many is counted. A prime, lest something regular in a program keep step with it.
+pub const PERIOD_OF_ALL: u64 = 17;
+
 /// Whose growth to watch, and how closely.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Growing {
@@ -29,7 +32,10 @@ pub fn run_growth(growing: &Growing, options: &Options) -> anyhow::Result<ExitCo
         let mut recorder = Recorder::new(options)?;
         match &growing.pids {
             Some(pids) => pids.iter().try_for_each(|pid| recorder.follow(*pid))?,
-            None => follow_all(&mut recorder)?,
+            None => {
+                let all: Vec<_> = target::census().context("/proc")?.into_iter().map(|seen| seen.pid).collect();
+                follow_those_possible(&mut recorder, &all)?;
+            }
         }
         recorder.watch_growth(growing.period)?;
         let mut session = Session::open(options, recorder, signals)?;
@@ -39,13 +45,12 @@ pub fn run_growth(growing: &Growing, options: &Options) -> anyhow::Result<ExitCo
     })
 }
 
-/// Follows every process that can be.
-fn follow_all(recorder: &mut Recorder) -> anyhow::Result<()> {
+/// Follows those of them that can be.
+pub(super) fn follow_those_possible(recorder: &mut Recorder, pids: &[u32]) -> anyhow::Result<()> {
     let start = std::time::Instant::now();
     let own = std::process::id();
     let (mut followed, mut left_out) = (0, 0);
-    let seen = target::census().context("/proc")?.into_iter().map(|seen| seen.pid);
-    for pid in seen.filter(|pid| *pid != own) {
+    for pid in pids.iter().copied().filter(|pid| *pid != own) {
         match recorder.follow(pid) {
             Ok(()) => followed += 1,
             Err(error) => {
@@ -57,7 +62,7 @@ fn follow_all(recorder: &mut Recorder) -> anyhow::Result<()> {
     if followed == 0 {
         bail!("there is no process that can be followed (-v says why)");
     }
-    log::info!("following {followed} processes, after {} ms; {left_out} cannot be (-v)", start.elapsed().as_millis());
+    log::debug!("following {followed} processes, after {} ms; {left_out} cannot be", start.elapsed().as_millis());
     Ok(())
 }
 

@@ -30,7 +30,7 @@ use std::{
 use anyhow::{Context as _, anyhow};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, sleep_until};
 
-pub use self::growth::{Growing, run_growth};
+pub use self::growth::{Growing, PERIOD_OF_ALL, run_growth};
 pub use self::options::{Following, Format, Functions, Options, Reach, Sizes, Sweep, Unwind, Whom, parse_function};
 use self::{
     launch::{Held, Launched},

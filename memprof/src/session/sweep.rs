@@ -1,6 +1,7 @@
 //! `memprof sweep`: watches every process from outside, then attaches to those that grow.
 
 use std::{
+    future::pending,
     hash::{BuildHasher as _, RandomState},
     process::ExitCode,
     time::Duration,
@@ -11,14 +12,16 @@ use rustix::time::{ClockId, clock_gettime};
 use tokio::time::{Instant, sleep};
 
 use super::{
-    Options, Session, Sweep,
+    Following, Options, PERIOD_OF_ALL, Reach, Session, Sizes, Sweep,
+    growth::follow_those_possible,
     output::Output,
     progress::Progress,
     recorder::{Candidate, Recorder},
     signals::{Asked, Signals},
 };
 use crate::{
-    model::{EndedProcesses, Ranking, Report, Timestamp, Trend, Watched},
+    model::{EndedProcesses, Frame, Growth, Ranking, Report, Sampling, Sighting, Timestamp, Trend, Watched},
+    symbols::Symbolizer,
     target::{self, TargetError},
     trend::Series,
     watch::{Ranked, Seen, Watch, rank},
@@ -51,8 +54,13 @@ pub(super) async fn sweep(sweep: &Sweep, options: &Options) -> anyhow::Result<Ex
         return observe(&everybody, None, options, signals).await;
     };
     let mut watching = Watching::new(sweep, window);
-    let ending = watching.watch(&mut signals).await?;
-    let ranking = watching.ranking();
+    let mut growers = Growers::watch(sweep, options);
+    let ending = watching.watch(&mut growers, &mut signals).await?;
+    let mut ranking = watching.ranking();
+    let suspects: Vec<_> = ranking.suspects.iter().map(|suspect| suspect.pid).collect();
+    ranking.growth = growers.growth_of(&suspects, options.selection.top)?;
+    // Attaching wants the room.
+    drop(growers);
     log::info!("{}", summary(&ranking));
     if ending == Ending::Interrupted || ranking.suspects.is_empty() {
         Output::open(options.output.as_deref(), options.format)?.write(&without_observation(ranking, options))?;
@@ -80,11 +88,60 @@ async fn observe(
 
 /// Every process, the largest first.
 fn everybody(parent: Option<u32>) -> anyhow::Result<Vec<Candidate>> {
-    let mut watch = Watch::<()>::new(std::process::id(), parent);
-    watch.take(&target::census().context("/proc")?, |(), _| {});
-    let mut sightings: Vec<_> = watch.seen().into_iter().map(|seen| seen.sighting).collect();
+    let mut sightings = sightings(parent)?;
     sightings.sort_by_key(|sighting| std::cmp::Reverse(sighting.memory.all_anonymous()));
     Ok(sightings.into_iter().map(|sighting| Candidate::new(sighting, command(sighting.pid))).collect())
+}
+
+/// Every process, or one and those below it.
+fn sightings(parent: Option<u32>) -> anyhow::Result<Vec<Sighting>> {
+    let mut watch = Watch::<()>::new(std::process::id(), parent);
+    watch.take(&target::census().context("/proc")?, |(), _| {});
+    Ok(watch.seen().into_iter().map(|seen| seen.sighting).collect())
+}
+
+/// Where memory grows while it is watched, of all processes that there were at the beginning: by page faults, and so at next to no cost.
+struct Growers(Option<Recorder>);
+
+impl Growers {
+    /// Begins to count. That this cannot be done is no error.
+    fn watch(sweep: &Sweep, options: &Options) -> Self {
+        let recorder = Self::try_to_watch(sweep.parent, options);
+        let recorder =
+            recorder.inspect_err(|error| log::info!("it is not seen where memory grows meanwhile: {error:#}"));
+        Self(recorder.ok())
+    }
+
+    fn try_to_watch(parent: Option<u32>, options: &Options) -> anyhow::Result<Recorder> {
+        // Nothing is allocated, and nobody is in the allocator.
+        let sizes = Sizes { nursery_entries: 1, threads: 1, ..options.sizes };
+        let (reach, following) = (Reach::Targets, Following::Nobody);
+        let (sampling, max_overhead) = (Sampling::default(), None);
+        let mut recorder =
+            Recorder::new(&Options { sizes, reach, following, sampling, max_overhead, ..options.clone() })?;
+        let pids: Vec<_> = sightings(parent)?.into_iter().map(|sighting| sighting.pid).collect();
+        follow_those_possible(&mut recorder, &pids)?;
+        // A family is few.
+        recorder.watch_growth(if parent.is_some() { 1 } else { PERIOD_OF_ALL })?;
+        Ok(recorder)
+    }
+
+    /// Waits until there is something to take in, and does.
+    async fn take(&mut self) -> anyhow::Result<()> {
+        let Some(recorder) = &mut self.0 else { return pending().await };
+        recorder.ready().await.context("epoll")?;
+        recorder.drain()
+    }
+
+    /// What these have touched.
+    fn growth_of(&mut self, pids: &[u32], top: Option<usize>) -> anyhow::Result<Option<Growth<Frame>>> {
+        let Some(recorder) = &mut self.0 else { return Ok(None) };
+        recorder.drain()?;
+        let mut growth = recorder.growth(top)?;
+        growth.processes.retain(|process| pids.contains(&process.pid));
+        let (mut symbolizer, objects) = (Symbolizer::default(), recorder.objects());
+        Ok(Some(growth.map_frames(|frames| symbolizer.name(frames, |id| objects.get(id).cloned()))))
+    }
 }
 
 /// The first stage.
@@ -109,7 +166,7 @@ impl Watching {
     }
 
     /// Looks at all processes again and again until the time is over. The last look is at its end.
-    async fn watch(&mut self, signals: &mut Signals) -> anyhow::Result<Ending> {
+    async fn watch(&mut self, growers: &mut Growers, signals: &mut Signals) -> anyhow::Result<Ending> {
         let progress = Progress::of(self.window);
         log::info!("watching for {}", humantime::format_duration(self.window));
         loop {
@@ -122,6 +179,10 @@ impl Watching {
             }
             tokio::select! {
                 () = sleep(self.pause().min(left)) => {}
+                taken = growers.take() => {
+                    taken?;
+                    continue;
+                }
                 asked = signals.next() => match asked {
                     Asked::Report => log::info!("{}", summary(&self.ranking())),
                     Asked::End(_) => return Ok(Ending::Interrupted),
@@ -152,7 +213,8 @@ impl Watching {
         let processes = seen.len();
         let Ranked { growing, suspects, others } = rank(seen, |(_, trend)| *trend, self.most_suspects);
         let all = |list: Vec<(&Seen<Series>, Trend)>| list.into_iter().map(watched).collect();
-        Ranking { elapsed: self.start.elapsed(), processes, growing, suspects: all(suspects), others: all(others) }
+        let (suspects, others) = (all(suspects), all(others));
+        Ranking { elapsed: self.start.elapsed(), processes, growing, suspects, others, growth: None }
     }
 
     fn candidates(&self, ranking: &Ranking) -> Vec<Candidate> {
