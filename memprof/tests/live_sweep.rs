@@ -6,7 +6,7 @@ mod support;
 use std::collections::HashMap;
 
 use serde_json::Value;
-use support::{Attached, Program, Report, Target, memprof, schema::assert_contract, signal};
+use support::{Attached, Program, Report, StackReport, Target, memprof, schema::assert_contract, signal};
 
 /// A family: the parent starts a child for each role on its command line, and tells their pids. When it is sent a line,
 /// the children begin; when all are done, it says so. What goes by time goes by the clock, however busy the machine is.
@@ -181,6 +181,14 @@ fn of_ten_processes_the_one_that_leaks_comes_first_with_its_line() {
     let suspect = &watched["suspects"][0];
     assert_eq!((&suspect["command"], &suspect["user"]), (&"leak".into(), &"root".into()));
     assert!(suspect["growth_bytes_per_second"].as_f64().unwrap() > 0.0);
+    let growth = &watched["growth"]["processes"];
+    assert_eq!((pids(growth), &watched["growth"]["period"]), (vec![leak], &1.into()), "{watched}");
+    let touching = &growth[0]["stacks"][0];
+    assert!(
+        touching["touched"]["pages"].as_u64().unwrap() * 2 > growth[0]["touched"]["pages"].as_u64().unwrap(),
+        "{watched}"
+    );
+    assert!(StackReport(touching).sources().contains(&Some(family.line("malloc(1024)"))), "{touching}");
     let process = report.process();
     assert_eq!((process.0["pid"].as_u64(), process.command()), (Some(leak.into()), "leak"));
     assert_eq!((report.lost(), report.warnings()), ((0, 0, 0), Vec::new()));

@@ -20,7 +20,7 @@ fn render(format: Format, report: &Growth<Frame>) -> Result<String, Box<dyn Erro
     Ok(String::from_utf8(output)?)
 }
 
-fn report(period: u64, processes: Vec<GrowthOfProcess<Frame>>) -> Growth<Frame> {
+pub(super) fn report(period: u64, processes: Vec<GrowthOfProcess<Frame>>) -> Growth<Frame> {
     Growth {
         time: jiff::Timestamp::constant(1_767_261_787, 250_000_000),
         elapsed: Duration::from_millis(5003),
@@ -46,7 +46,7 @@ fn unnamed() -> Frame {
     Frame { module: Some(PathBuf::from("/usr/bin/a")), offset_in_file: Some(0x1189), ..Frame::default() }
 }
 
-fn process(period: u64) -> GrowthOfProcess<Frame> {
+pub(super) fn process(period: u64) -> GrowthOfProcess<Frame> {
     let stacks = vec![
         GrowthOfStack {
             id: StackId(7),

@@ -5,7 +5,7 @@ use std::{error::Error, path::PathBuf, time::Duration};
 use insta::assert_snapshot;
 use jiff::tz::{TimeZone, offset};
 
-use super::{Format, Style};
+use super::{Format, Style, growth_tests};
 use crate::model::{
     Ages, BuildId, Cause, Course, EndedProcesses, Frame, Identity, LeftOut, LiveAllocation, Losses, Memory,
     MemoryGrowth, Outstanding, Overhead, OverheadLimit, ProcessSnapshot, ProcessVerdict, Ranking, Report,
@@ -245,6 +245,7 @@ fn ranking() -> Ranking {
             watched(77, "cron\u{1b}[2J", Course::Grows, 102.4, 3000),
         ],
         others: vec![watched(4_000_000, "java", Course::Plateaued, 0.0, 6_340_000)],
+        growth: Some(growth_tests::report(17, vec![growth_tests::process(17)])),
     }
 }
 

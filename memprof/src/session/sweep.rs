@@ -53,8 +53,8 @@ pub(super) async fn sweep(sweep: &Sweep, options: &Options) -> anyhow::Result<Ex
         log::info!("attaching to {}", processes(everybody.len()));
         return observe(&everybody, None, options, signals).await;
     };
-    let mut watching = Watching::new(sweep, window);
     let mut growers = Growers::watch(sweep, options);
+    let mut watching = Watching::new(sweep, window);
     let ending = watching.watch(&mut growers, &mut signals).await?;
     let mut ranking = watching.ranking();
     let suspects: Vec<_> = ranking.suspects.iter().map(|suspect| suspect.pid).collect();
