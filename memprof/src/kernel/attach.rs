@@ -241,6 +241,11 @@ impl Probes {
         self.drop_elsewhere(links.into_iter().map(|(_, link)| link));
     }
 
+    /// Whoever is this target next begins with its first window.
+    pub(super) fn forget_windows(&mut self, target: TargetId) {
+        self.windows.remove(&target);
+    }
+
     /// Lets allocations count, or not.
     pub(super) fn set_open(&mut self, target: TargetId, is_open: bool) -> Result<(), KernelError> {
         let window = Window { is_closed: !is_open, ..self.window(target) };

@@ -167,6 +167,7 @@ impl Kernel {
     /// Ends following a process that is gone: its pid can be another's from now on.
     pub fn untrack(&mut self, target: TargetId, pid: u32) {
         self.probes.detach(target);
+        self.probes.forget_windows(target);
         self.tables.remove_code(target);
         // Another process that was forked meanwhile may have the pid already.
         if self.tracked.get(&pid, 0).is_ok_and(|tracked| tracked.target == target.0) {

@@ -130,6 +130,11 @@ impl Observed {
         Self { is_followed: true, life, exit, identity, ..Self::unwatched(pid, target, command, image, space) }
     }
 
+    /// Whether it has ended and all that it did is known; and was not left alone while it ran.
+    pub(super) fn has_ended(&self) -> bool {
+        self.life == Life::Settled && !self.meter.as_ref().is_some_and(|meter| meter.has_given_up)
+    }
+
     /// Remembers that something was mapped or unmapped.
     pub(super) fn note_new_code(&mut self) {
         self.has_new_objects = true;

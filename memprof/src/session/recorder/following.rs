@@ -41,7 +41,10 @@ impl Orphans {
 
     /// Those of a process since it was forked, in their order; or of one that has executed a program, since it began to.
     fn take(&mut self, forked: &Forked) -> Vec<MappingNotice> {
-        let is_beginning = |notice: &&MappingNotice| matches!(notice, MappingNotice::Cleared { pid, time } if *pid == forked.pid && *time <= forked.time);
+        let is_beginning = |notice: &&MappingNotice| match notice {
+            MappingNotice::Cleared { pid, time } => *pid == forked.pid && *time <= forked.time,
+            MappingNotice::Mapped(_) => false,
+        };
         let since = match forked.parent {
             0 => self.0.iter().rev().find(is_beginning).map_or(forked.time, MappingNotice::time),
             _ => forked.time,
@@ -113,7 +116,7 @@ impl Recorder {
         let outstanding = |recorder: &Self, process: &Observed| {
             recorder.heaps.get(&process.image).map(|heap| heap.outstanding()).unwrap_or_default()
         };
-        let over = self.processes.iter().filter(|process| process.is_followed && process.life == Life::Settled);
+        let over = self.processes.iter().filter(|process| process.is_followed && process.has_ended());
         let mut over: Vec<_> = over.map(|process| (outstanding(self, process), process.target)).collect();
         over.sort_by_key(|(outstanding, _)| std::cmp::Reverse(outstanding.bytes));
         let kept = over.iter().take(MOST_ENDED).filter(|(outstanding, _)| outstanding.allocations > 0).count();

@@ -12,11 +12,7 @@ use crate::{
         Losses, Outstanding, ProcessSnapshot, ProcessVerdict, Profile, ProfileFrame, RawFrame, ScaledFigures,
         ScaledProcess, Selection, Snapshot, StackId, StackSnapshot, Timestamp, Totals, Truncation, Warning,
     },
-    session::{
-        histories::scaled,
-        meter::Meter,
-        observed::{Life, Observed},
-    },
+    session::{histories::scaled, meter::Meter, observed::Observed},
 };
 
 impl Recorder {
@@ -83,7 +79,7 @@ impl Recorder {
             pid: process.pid,
             command: process.command.clone(),
             identity: process.identity.clone(),
-            exited: process.life == Life::Settled && !process.meter.as_ref().is_some_and(|meter| meter.has_given_up),
+            exited: process.has_ended(),
             outstanding: heap.outstanding(),
             standard_error: heap.standard_error(),
             scaled,
