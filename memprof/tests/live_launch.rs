@@ -175,8 +175,10 @@ fn ctrl_c_ends_the_command_and_brings_the_report() {
 #[test]
 fn ctrl_c_reaches_the_command_once() {
     let folder = Folder::new();
-    let trap = "sh -c 'trap \"echo trapped\" INT; echo ready; read a; read a; echo $a; exit 9'";
-    let (mut child, mut output) = in_terminal(&folder, trap);
+    // Not `read`: a signal that comes just before it waits would not be told of while it does.
+    let wait = r#"until [ "$t" ]; do sleep 0.05; done"#;
+    let trap = format!(r#"sh -c 'trap "t=1; echo trapped" INT; echo ready; {wait}; read a; read a; echo $a; exit 9'"#);
+    let (mut child, mut output) = in_terminal(&folder, &trap);
     expect_line(&mut output, "ready");
     child.stdin.as_mut().unwrap().write_all(b"\x03").unwrap();
     expect_line(&mut output, "^Ctrapped");
