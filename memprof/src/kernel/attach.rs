@@ -184,7 +184,10 @@ impl Probes {
         let sites: Vec<&ProbeSite> = plan.sites.iter().filter(is_new).collect();
         let has_windowed = self.window(target).has_probes;
         let probes = in_order(&sites).into_iter().filter(|probe| has_windowed || !probe.is_windowed());
-        self.attach_probes(programs, target, &probes.collect::<Vec<_>>(), object)?;
+        let known = self.everyones.len();
+        let attached = self.attach_probes(programs, target, &probes.collect::<Vec<_>>(), object);
+        // Another target may try again: nothing is to be there twice.
+        attached.inspect_err(|_| self.everyones.truncate(known))?;
         let there = match self.reach {
             Reach::Targets => &mut self.targets.entry(target).or_default().sites,
             Reach::Everyone => &mut self.everywhere,
