@@ -139,10 +139,17 @@ int main(void) {
 fn of_thousands_that_end_the_sums_are_kept_and_the_largest() {
     const CHILDREN: u64 = 2000;
     const LEAKING: u64 = 40;
+    /// For so many at once there are targets, however slow memprof is.
+    const AT_ONCE: u64 = 200;
     let program = c(&format!(
         r#"
+static char line[100];
+static void await_line(void) {{ if (!fgets(line, sizeof line, stdin)) exit(0); }}
 int main(void) {{
+    puts("ready");
+    fflush(stdout);
     for (int number = 1; number <= {CHILDREN}; number++) {{
+        if (number % {AT_ONCE} == 1) await_line();
         pid_t child = fork();
         if (!child) {{
             void *block = allocate(number);
@@ -150,11 +157,27 @@ int main(void) {{
             _exit(0);
         }}
         await_child(child);
+        if (number % {AT_ONCE} == 0) {{
+            puts("done");
+            fflush(stdout);
+        }}
     }}
+    await_line();
     return 0;
 }}"#
     ));
-    let run = launch(&[&[EXACT][..], &RING].concat(), &[program.path()]);
+    let mut target = Target::piped(program.path());
+    assert_eq!(target.hear(), "ready");
+    let mut memprof = attach(target.pid(), &[&[EXACT, "--interval", "1h"][..], &RING].concat());
+    memprof.ready();
+    for _ in 0..CHILDREN / AT_ONCE {
+        target.tell("go");
+        assert_eq!(target.hear(), "done");
+        memprof.signal("USR1");
+        memprof.next_report();
+    }
+    target.tell("end");
+    let run = memprof.wait();
     assert_nothing_in_doubt(&run);
     let all: u64 = (1..=CHILDREN).sum();
     let leaked =
