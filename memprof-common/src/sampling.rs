@@ -55,6 +55,13 @@ pub const fn units(chance: u64) -> u64 {
     }
 }
 
+/// For how many bytes a block of `size` stands that counts as so many [`units`], rounded.
+#[inline(always)]
+pub const fn bytes(size: u64, units: u64) -> u64 {
+    // What is certain to be taken has any size; the product of what is not is below 2^48.
+    if units == UNITS { size } else { (size * units + UNITS / 2) / UNITS }
+}
+
 #[inline(always)]
 const fn nonempty(size: u64) -> u64 {
     if size == 0 { 1 } else { size }

@@ -11,7 +11,7 @@ use aya_ebpf::{
     },
     programs::{ProbeContext, RetProbeContext},
 };
-use memprof_common::{Call, Cookie};
+use memprof_common::{Call, Cookie, StackTotals};
 
 use crate::{kernel_structs::word, sampling};
 
@@ -25,10 +25,10 @@ pub trait Returning: EbpfContext {
     /// What the function returns.
     fn value(&self) -> u64;
 
-    /// As how much the call counts at its stack.
+    /// As what the call counts at its stack.
     #[inline(always)]
-    fn units(&self, call: &Call) -> u64 {
-        sampling::units(call.size)
+    fn counts(&self, call: &Call) -> StackTotals {
+        sampling::counts(call.size)
     }
 }
 

@@ -11,7 +11,7 @@ use aya_ebpf::{
     helpers::bpf_get_current_pid_tgid,
     programs::{FExitContext, PerfEventContext},
 };
-use memprof_common::{Call, Cookie, ImageTotals, TOUCHED_HUGE_PAGE, TOUCHED_PAGE, Tracked};
+use memprof_common::{Call, Cookie, ImageTotals, StackTotals, TOUCHED_HUGE_PAGE, TOUCHED_PAGE, Tracked};
 
 use crate::{
     arch::{Registers, Returning, at_kernel_entry},
@@ -49,8 +49,8 @@ impl Returning for Touching {
     }
 
     #[inline(always)]
-    fn units(&self, call: &Call) -> u64 {
-        call.size
+    fn counts(&self, call: &Call) -> StackTotals {
+        StackTotals { allocations: call.size, bytes: 0 }
     }
 }
 

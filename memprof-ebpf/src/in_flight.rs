@@ -23,7 +23,7 @@ use aya_ebpf::{
     programs::{ProbeContext, RetProbeContext},
 };
 use aya_log_ebpf::debug;
-use memprof_common::{Call, Cookie, ImageTotals, InFlight, MAX_CALLS, buckets::table};
+use memprof_common::{Call, Cookie, ImageTotals, InFlight, MAX_CALLS, NewestBlock, buckets::table};
 
 use crate::{
     arch,
@@ -31,7 +31,7 @@ use crate::{
     maps::{IN_FLIGHT, SITES, image_of},
     measure,
     nursery::{self, Block},
-    totals, windows,
+    totals, trace, windows,
 };
 
 /// What an entry saw.
@@ -58,6 +58,14 @@ impl Entered {
     pub fn of_resizing(size: u64, argument: u64) -> Self {
         Self { size, argument, resizes: true, return_address: 0 }
     }
+}
+
+/// A call that was open and returns.
+pub struct Closed {
+    /// What is known of it.
+    pub call: &'static Call,
+    /// Of its thread.
+    pub newest: &'static mut NewestBlock,
 }
 
 /// Opens a call, unless it is nested in one that is open.
@@ -101,6 +109,9 @@ pub fn enter(ctx: &ProbeContext, entered: Entered) {
     if entered.resizes {
         let old = Block { target: cookie.target(), image, address: entered.argument };
         call.old_is_taken = nursery::take(old, &mut call.old) as u32;
+        if trace::is_on() {
+            trace::resizing(old);
+        }
         // Before the old block can be anybody else's: its address may be handed out again before this call returns.
         // SAFETY: the helper has no preconditions.
         call.time = unsafe { bpf_ktime_get_ns() };
@@ -110,7 +121,7 @@ pub fn enter(ctx: &ProbeContext, entered: Entered) {
 
 /// Closes the call that returns, if it is one that was opened.
 #[inline(always)]
-pub fn leave(ctx: &RetProbeContext) -> Option<&'static Call> {
+pub fn leave(ctx: &RetProbeContext) -> Option<Closed> {
     if measure::EMPTY {
         return None;
     }
@@ -120,7 +131,7 @@ pub fn leave(ctx: &RetProbeContext) -> Option<&'static Call> {
 /// Closes the call that is about to return by a `ret` instruction, if it is one that was opened without a return probe. The
 /// instruction may be that of a function to which the one that was entered has jumped.
 #[inline(always)]
-pub fn leave_by_exit(ctx: &ProbeContext) -> Option<&'static Call> {
+pub fn leave_by_exit(ctx: &ProbeContext) -> Option<Closed> {
     if measure::EMPTY {
         return None;
     }
@@ -128,7 +139,7 @@ pub fn leave_by_exit(ctx: &ProbeContext) -> Option<&'static Call> {
 }
 
 #[inline(always)]
-fn close(stack_pointer: u64, is_ours: impl Fn(&Call) -> bool) -> Option<&'static Call> {
+fn close(stack_pointer: u64, is_ours: impl Fn(&Call) -> bool) -> Option<Closed> {
     let thread = thread_at(Slot::find(table::THREADS, bpf_get_current_pid_tgid())?)?;
     for _ in 0..MAX_CALLS {
         let call: *const Call = innermost(thread)?;
@@ -146,11 +157,18 @@ fn close(stack_pointer: u64, is_ours: impl Fn(&Call) -> bool) -> Option<&'static
             if call.is_missed != 0 {
                 count_missed(call, 1u64.wrapping_neg());
             }
-            return Some(call);
+            return Some(Closed { call, newest: &mut thread.newest });
         }
         abandon(thread);
     }
     None
+}
+
+/// What the current thread has allocated last; nothing if it has not allocated yet.
+#[inline(always)]
+pub fn newest() -> Option<&'static NewestBlock> {
+    let thread = thread_at(Slot::find(table::THREADS, bpf_get_current_pid_tgid())?)?;
+    Some(&thread.newest)
 }
 
 /// Forgets a thread that is in no call any more.
@@ -177,6 +195,7 @@ fn new_thread(key: u64) -> Option<&'static mut InFlight> {
     let slot = Slot::claim_free(table::THREADS, key)?;
     let thread = thread_at(slot)?;
     thread.depth = 0;
+    thread.newest.address = 0;
     slot.publish(key);
     Some(thread)
 }

@@ -8,7 +8,7 @@ use aya_ebpf::{
 };
 use aya_log_ebpf::{debug, warn};
 use memprof_common::{
-    ExecRecord, Header, IMAGE_FROM_EXEC, ProbedThreadExitRecord, Tracked, kind, tables::GENERATION_BITS,
+    Binding, ExecRecord, Header, IMAGE_FROM_EXEC, ProbedThreadExitRecord, Tracked, kind, tables::GENERATION_BITS,
 };
 
 use crate::{
@@ -99,8 +99,15 @@ pub fn thread_exit(ctx: &RawTracePointContext) {
     if pid == thread {
         tracked.leader_exited = 1;
     }
-    if BINDINGS.get(tracked.target).is_none_or(|binding| binding.thread != thread) {
+    let Some(binding) = BINDINGS.get_ptr_mut(tracked.target) else { return };
+    // SAFETY: a map value, valid while the program runs; userspace replaces it when it has been told of this.
+    let binding = unsafe { &mut *binding };
+    if binding.thread != thread {
         return;
+    }
+    if binding.outlives_thread == 0 {
+        // Most of its probes are about to go: what the others saw would lack its end.
+        binding.generation = Binding::NO_GENERATION;
     }
     // SAFETY: the helper has no preconditions.
     let header = Header { kind: kind::PROBED_THREAD_EXIT, image: 0, time: unsafe { bpf_ktime_get_ns() } };

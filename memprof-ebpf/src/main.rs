@@ -24,6 +24,7 @@ mod lifecycle;
 mod mapping_changes;
 mod maps;
 mod measure;
+mod memo;
 mod nursery;
 mod records;
 mod return_probes;
@@ -31,6 +32,7 @@ mod sampling;
 mod stack;
 mod stack_table;
 mod totals;
+mod trace;
 mod unwind;
 mod windows;
 
@@ -42,7 +44,7 @@ use aya_ebpf::{
     macros::{fexit, perf_event, raw_tracepoint, uprobe, uretprobe},
     programs::{FExitContext, PerfEventContext, ProbeContext, RawTracePointContext, RetProbeContext},
 };
-use in_flight::Entered;
+use in_flight::{Closed, Entered};
 use maps::SITES;
 use memprof_common::{Call, ImageTotals, NO_ARGUMENT, Site, result};
 use nursery::Block;
@@ -50,14 +52,14 @@ use nursery::Block;
 /// The size of a product that overflows to zero: a call that fails is not to be taken for one that asks for nothing.
 const OVERFLOW: u64 = u64::MAX;
 
-/// `malloc(size)`, `valloc(size)`, `pvalloc(size)`
+/// `malloc(size)`, and what is called like it
 #[uprobe]
 pub fn enter_size0(ctx: ProbeContext) -> u32 {
     in_flight::enter(&ctx, Entered::of_size(argument(&ctx, 0)));
     0
 }
 
-/// `aligned_alloc(alignment, size)`, `memalign(alignment, size)`
+/// A function of the user's own that is `allocate(anything, size)`.
 #[uprobe]
 pub fn enter_size1(ctx: ProbeContext) -> u32 {
     in_flight::enter(&ctx, Entered::of_size(argument(&ctx, 1)));
@@ -91,8 +93,8 @@ pub fn enter_described(ctx: ProbeContext) -> u32 {
 #[uretprobe]
 pub fn return_pointer(ctx: RetProbeContext) -> u32 {
     calls::count(arch::cookie(&ctx), |calls| &mut calls.allocations);
-    if let Some(call) = in_flight::leave(&ctx) {
-        nursery::allocated(&ctx, call, ctx.value());
+    if let Some(closed) = in_flight::leave(&ctx) {
+        nursery::allocated(&ctx, closed, ctx.value(), 0);
     }
     0
 }
@@ -101,8 +103,8 @@ pub fn return_pointer(ctx: RetProbeContext) -> u32 {
 #[uretprobe]
 pub fn return_resized(ctx: RetProbeContext) -> u32 {
     calls::count(arch::cookie(&ctx), |calls| &mut calls.resizes);
-    if let Some(call) = in_flight::leave(&ctx) {
-        resized_or_allocated(&ctx, call);
+    if let Some(closed) = in_flight::leave(&ctx) {
+        resized_or_allocated(&ctx, closed);
     }
     0
 }
@@ -114,8 +116,8 @@ pub fn exit_pointer(ctx: ProbeContext) -> u32 {
     let cookie = arch::cookie(&ctx);
     let resizes = SITES.get(cookie.site()).is_some_and(|site| site.resizes != 0);
     calls::count(cookie, |calls| if resizes { &mut calls.resizes } else { &mut calls.allocations });
-    if let Some(call) = in_flight::leave_by_exit(&ctx) {
-        resized_or_allocated(&ctx, call);
+    if let Some(closed) = in_flight::leave_by_exit(&ctx) {
+        resized_or_allocated(&ctx, closed);
     }
     0
 }
@@ -127,13 +129,14 @@ pub fn return_described(ctx: RetProbeContext) -> u32 {
     let Some(site) = SITES.get(cookie.site()) else { return 0 };
     let resizes = site.resizes != 0;
     calls::count(cookie, |calls| if resizes { &mut calls.resizes } else { &mut calls.allocations });
-    if let Some(call) = in_flight::leave(&ctx)
-        && let Ok((address, old_is_free)) = outcome(&ctx, call, site.result)
+    if let Some(closed) = in_flight::leave(&ctx)
+        && let Ok((address, old_is_free)) = outcome(&ctx, closed.call, site.result)
     {
-        if resizes && call.argument != 0 {
-            nursery::resized(call, old_is_free);
+        let old = if resizes { closed.call.argument } else { 0 };
+        if old != 0 {
+            nursery::resized(&ctx, &closed, address, old_is_free);
         }
-        nursery::allocated(&ctx, call, address);
+        nursery::allocated(&ctx, closed, address, old);
     }
     0
 }
@@ -204,19 +207,20 @@ fn freed(ctx: &ProbeContext, address: u64) {
         && address != 0
         && let Some(image) = maps::image_of(cookie)
     {
-        nursery::freed(Block { target: cookie.target(), image, address });
+        let block = Block { target: cookie.target(), image, address };
+        if trace::is_on() { trace::freed(ctx, cookie.site(), block) } else { nursery::freed(block) }
     }
 }
 
 #[inline(always)]
-fn resized_or_allocated(ctx: &impl Returning, call: &Call) {
-    let new = ctx.value();
+fn resized_or_allocated(ctx: &impl Returning, closed: Closed) {
+    let (call, new) = (closed.call, ctx.value());
     // glibc's `realloc(p, 0)` frees and returns null; elsewhere null is a failure that leaves the old block alone.
     let old_is_free = new != 0 || call.size == 0;
     if call.argument != 0 {
-        nursery::resized(call, old_is_free);
+        nursery::resized(ctx, &closed, new, old_is_free);
     }
-    nursery::allocated(ctx, call, new);
+    nursery::allocated(ctx, closed, new, call.argument);
 }
 
 /// The address of the new block, null if there is none, and whether the old one is free. An error is counted.

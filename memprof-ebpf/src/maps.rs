@@ -12,7 +12,11 @@ use memprof_common::{
     tables::{CachedRule, MappedCode, Space},
 };
 
-use crate::{areas::Node, unwind::WINDOW_BYTES};
+use crate::{
+    areas::Node,
+    memo::{MEMOS_A_CPU, Memo, Start},
+    unwind::WINDOW_BYTES,
+};
 
 /// Keys of all tables: where each key is says what is at the same place in the table's array of values.
 #[map]
@@ -114,6 +118,10 @@ pub static NODE: PerCpuArray<Node> = PerCpuArray::with_max_entries(1, 0);
 #[map]
 pub static FAULTS_SEEN: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
 
+/// See [`crate::memo`].
+#[map]
+pub static MEMOS: PerCpuArray<Memo> = PerCpuArray::with_max_entries(MEMOS_A_CPU, 0);
+
 /// Slots of [`SCRATCH`].
 pub const SCRATCH_SLOTS: u32 = 4;
 
@@ -158,8 +166,14 @@ pub struct Walk {
     pub generation: u64,
     /// See [`memprof_common::tables::Space::stack_end`].
     pub stack_end: u64,
+    /// What it began with.
+    pub start: Start,
+    /// While words are noted for a memo: where rbp was saved; zero while it is in the register.
+    pub bp_place: u64,
     /// Address of the first word of the window.
     pub window_start: u64,
+    /// Offset in the window of the last word that is there.
+    pub window_last: u64,
     /// Return addresses, from the allocator's caller outwards, as in [`memprof_common::StackFrame::address`].
     pub pcs: [u64; MAX_FRAMES + 1],
     /// What lies there.

@@ -18,6 +18,9 @@ pub const NO_STACK: bool = cfg!(feature = "measure-no-stack");
 /// Stacks as the kernel walks them, by frame pointers.
 pub const KERNEL_WALK: bool = cfg!(feature = "measure-kernel-walk");
 
+/// Every stack is walked.
+pub const NO_MEMOS: bool = cfg!(feature = "measure-no-memos") || KERNEL_WALK;
+
 /// What stands for the stack where none is captured.
 pub const ANY_STACK: u64 = 1;
 
@@ -52,29 +55,44 @@ pub mod cache {
     /// A rule was looked for.
     #[inline(always)]
     pub fn looked_up() {
-        count(0);
+        super::count(0);
     }
 
     /// It was not there.
     #[inline(always)]
     pub fn missed() {
-        count(1);
+        super::count(1);
+    }
+}
+
+/// Counts of memos.
+pub mod memos {
+    /// A stack was captured.
+    #[inline(always)]
+    pub fn looked_up() {
+        super::count(2);
     }
 
-    #[cfg(not(feature = "measure-cache"))]
+    /// It was as it was before.
     #[inline(always)]
-    fn count(_: u32) {}
+    pub fn found() {
+        super::count(3);
+    }
+}
 
-    #[cfg(feature = "measure-cache")]
-    #[inline(always)]
-    fn count(index: u32) {
-        use aya_ebpf::{macros::map, maps::PerCpuArray};
+#[cfg(not(feature = "measure-cache"))]
+#[inline(always)]
+fn count(_: u32) {}
 
-        #[map]
-        static CACHE_COUNTS: PerCpuArray<u64> = PerCpuArray::with_max_entries(2, 0);
+#[cfg(feature = "measure-cache")]
+#[inline(always)]
+fn count(index: u32) {
+    use aya_ebpf::{macros::map, maps::PerCpuArray};
 
-        if let Some(counter) = CACHE_COUNTS.get_ptr_mut(index) {
-            crate::totals::add(counter, 1);
-        }
+    #[map]
+    static CACHE_COUNTS: PerCpuArray<u64> = PerCpuArray::with_max_entries(4, 0);
+
+    if let Some(counter) = CACHE_COUNTS.get_ptr_mut(index) {
+        crate::totals::add(counter, 1);
     }
 }

@@ -7,7 +7,7 @@ use core::mem::offset_of;
 
 use aya_ebpf::helpers::bpf_ktime_get_ns;
 use memprof_common::{
-    AllocationRecord, Call, Cookie, Header, ImageTotals, NurseryEntry,
+    AllocationRecord, Cookie, Header, ImageTotals, NewestBlock, NurseryEntry,
     buckets::{ADDRESS_END, block_key, table},
     kind,
 };
@@ -15,17 +15,19 @@ use memprof_common::{
 use crate::{
     arch::Returning,
     buckets::Slot,
+    in_flight::{self, Closed},
     maps::{NURSERY, PRESSURE, Pressure},
-    records, sampling, stack, totals, windows,
+    records, sampling, stack, totals, trace, windows,
 };
 
 /// Net insertions on one CPU after which userspace is called to drain. The loader sets it.
 #[unsafe(no_mangle)]
 static NURSERY_MARK: u64 = 1 << 16;
 
-/// A block was allocated; a null address is a failure, which is no allocation.
+/// A block was allocated, in place of the block `old` if that is not null; a null address is a failure, which is no allocation.
 #[inline(always)]
-pub fn allocated(ctx: &impl Returning, call: &Call, address: u64) {
+pub fn allocated(ctx: &impl Returning, closed: Closed, address: u64, old: u64) {
+    let Closed { call, newest } = closed;
     if address == 0 || !windows::is_observed(call) {
         return;
     }
@@ -39,8 +41,12 @@ pub fn allocated(ctx: &impl Returning, call: &Call, address: u64) {
         return forget(block);
     }
     let stack = stack::capture(ctx, call);
+    if trace::is_on() {
+        return trace::allocated(ctx, call, address, old, stack);
+    }
     // SAFETY: the helper has no preconditions.
     let time = unsafe { bpf_ktime_get_ns() };
+    *newest = NewestBlock { address, time, stack };
     put(block, NurseryEntry { size, stack, time, image, reserved: 0 });
 }
 
@@ -75,7 +81,16 @@ pub fn freed(block: Block) {
         count_free(block.image, entry.size);
     } else if !sampling::is_on() {
         // SAFETY: the helper has no preconditions.
-        records::free(block.image, block.address, unsafe { bpf_ktime_get_ns() });
+        tell_free(block.image, block.address, unsafe { bpf_ktime_get_ns() }, in_flight::newest());
+    }
+}
+
+/// Userspace has the block, or will have it. Whether its thread has allocated anything since decides about what is temporary.
+#[inline(always)]
+fn tell_free(image: u32, address: u64, time: u64, newest: Option<&NewestBlock>) {
+    match newest {
+        Some(newest) if newest.address == address => records::newest_free(image, *newest, time),
+        _ => records::free(image, address, time),
     }
 }
 
@@ -110,12 +125,17 @@ pub fn take(block: Block, entry: &mut NurseryEntry) -> bool {
     entry.image == block.image
 }
 
-/// Settles the old block of a `realloc` that has returned.
+/// Settles the old block of a `realloc` that has returned. While tracing, the call is told of as one.
 #[inline(always)]
-pub fn resized(call: &Call, old_is_free: bool) {
-    if call.old_is_taken == 0 {
+pub fn resized(ctx: &impl Returning, closed: &Closed, new: u64, old_is_free: bool) {
+    let call = closed.call;
+    if trace::is_on() {
+        if new == 0 {
+            trace::left_nothing(ctx, call, old_is_free);
+        }
+    } else if call.old_is_taken == 0 {
         if old_is_free && !sampling::is_on() {
-            records::free(call.image, call.argument, call.time);
+            tell_free(call.image, call.argument, call.time, Some(closed.newest));
         }
     } else if old_is_free {
         count_free(call.image, call.old.size);

@@ -7,8 +7,8 @@ use aya_ebpf::{
     helpers::generated::bpf_ringbuf_output,
 };
 use memprof_common::{
-    AllocationRecord, FreeRecord, Header, ImageTotals, MAX_FRAMES, STACK_COPY_BYTES, StackCopyRecord, StackFrame,
-    StackRecord, kind,
+    AllocationRecord, CallRecord, FreeRecord, Header, ImageTotals, MAX_FRAMES, NewestBlock, NewestFreeRecord,
+    ResizingRecord, STACK_COPY_BYTES, StackCopyRecord, StackFrame, StackRecord, kind,
 };
 
 use crate::{
@@ -30,10 +30,31 @@ pub fn free(image: u32, address: u64, time: u64) {
     }
 }
 
+/// As [`free`], of a block since which its thread has allocated nothing.
+#[inline(always)]
+pub fn newest_free(image: u32, block: NewestBlock, time: u64) {
+    let record = NewestFreeRecord { header: Header { kind: kind::NEWEST_FREE, image, time }, block };
+    if EVENTS.output::<NewestFreeRecord>(&record, wake_flags()).is_err() {
+        totals::count(image, offset_of!(ImageTotals, frees_ring_full));
+    }
+}
+
 /// A block was allocated that the nursery has no place for; says whether it could be told.
 #[inline(always)]
 pub fn allocation(record: &AllocationRecord) -> bool {
     EVENTS.output::<AllocationRecord>(record, wake_flags()).is_ok()
+}
+
+/// A call, while tracing; says whether it could be told.
+#[inline(always)]
+pub fn call(record: &CallRecord) -> bool {
+    EVENTS.output::<CallRecord>(record, wake_flags()).is_ok()
+}
+
+/// A call that resizes has begun, while tracing. Where that cannot be told, neither can its end.
+#[inline(always)]
+pub fn resizing(record: &ResizingRecord) {
+    let _ = EVENTS.output::<ResizingRecord>(record, wake_flags());
 }
 
 /// A stack was seen for the first time; says whether it could be told. The record is already filled in.

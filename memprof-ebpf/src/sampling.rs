@@ -1,7 +1,10 @@
 //! Which blocks are taken. All of them, unless the loader sets a rate.
 
 use aya_ebpf::helpers::bpf_get_prandom_u32;
-use memprof_common::sampling::{chance, is_taken, units as units_of_chance};
+use memprof_common::{
+    StackTotals,
+    sampling::{bytes, chance, is_taken, units as units_of_chance},
+};
 
 /// Bytes allocated for each sampling point, on average; 0 if every block is taken. The loader sets it.
 #[unsafe(no_mangle)]
@@ -21,10 +24,14 @@ pub fn takes(size: u64) -> bool {
     size >= rate || is_taken(size, rate, unsafe { bpf_get_prandom_u32() })
 }
 
-/// As how many allocations one of so many bytes counts that was taken.
+/// As what a block of so many bytes counts that was taken.
 #[inline(always)]
-pub fn units(size: u64) -> u64 {
-    if is_on() { weigh(size) } else { 1 }
+pub fn counts(size: u64) -> StackTotals {
+    if !is_on() {
+        return StackTotals { allocations: 1, bytes: size };
+    }
+    let units = weigh(size);
+    StackTotals { allocations: units, bytes: bytes(size, units) }
 }
 
 #[unsafe(no_mangle)]

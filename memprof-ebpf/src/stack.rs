@@ -20,7 +20,7 @@ use crate::{
     arch::Returning,
     copy,
     maps::{SCRATCH, SCRATCH_SLOTS, SPACES, Scratch, Walk},
-    measure, records,
+    measure, memo, records,
     stack_table::Table,
     totals, unwind,
 };
@@ -52,6 +52,10 @@ struct Claimed {
 #[inline(always)]
 fn capture_into(ctx: &impl Returning, claimed: Claimed, call: &Call) -> u64 {
     let is_known = start(ctx, claimed, call);
+    let table = Table::current();
+    if is_known && let Some(stack) = as_before(ctx, table, claimed.slot, call) {
+        return stack;
+    }
     if is_known && walk(ctx, claimed.slot) == 0 {
         totals::count(call.image, offset_of!(ImageTotals, stacks_unreadable));
         return UNKNOWN_STACK;
@@ -60,16 +64,27 @@ fn capture_into(ctx: &impl Returning, claimed: Claimed, call: &Call) -> u64 {
     let (hash, ended) = unsafe { ((*claimed.scratch).walk.hash, (*claimed.scratch).walk.ended) };
     if is_known && ended & ended::IN_UNKNOWN_CODE == 0 {
         let stack = stack_key(hash);
-        let table = Table::current();
         if let Some(known) = table.find(stack) {
-            count(known, ctx.units(call));
+            count(known, ctx.counts(call));
+            memo::remember(claimed.slot);
             return stack;
         }
         if place_frames(claimed.slot) != 0 {
-            return introduce(claimed, table, stack, call.image, ctx.units(call));
+            return introduce(claimed, table, stack, call.image, ctx.counts(call));
         }
     }
     copy::keep(ctx, claimed.slot, call)
+}
+
+/// The stack, if it is known without a walk.
+#[inline(always)]
+fn as_before(ctx: &impl Returning, table: Table, slot: u32, call: &Call) -> Option<u64> {
+    let stack = match memo::recall(slot) {
+        0 => return None,
+        hash => stack_key(hash),
+    };
+    count(table.find(stack)?, ctx.counts(call));
+    Some(stack)
 }
 
 /// The name of the stack of a block that was out of userspace's sight for a while, within a call of `realloc` that has failed.
@@ -134,12 +149,11 @@ pub fn mix(word: u64) -> u64 {
 /// Enters a new stack and sends its frames, which have been placed. If they cannot be sent, the entry is taken back, so that the next
 /// allocation there tries again. Two processors can enter one stack at once: userspace adds up what both have counted.
 #[inline(always)]
-fn introduce(claimed: Claimed, table: Table, stack: u64, image: u32, units: u64) -> u64 {
+fn introduce(claimed: Claimed, table: Table, stack: u64, image: u32, first: StackTotals) -> u64 {
     let Some(slot) = table.claim_free(stack) else {
         totals::count(image, offset_of!(ImageTotals, stacks_table_full));
         return UNKNOWN_STACK;
     };
-    let first = StackTotals { allocations: units };
     if let Some(place) = table.place(slot) {
         // SAFETY: a map value, valid while the program runs, and claimed.
         unsafe { place.write_volatile(first) };
@@ -198,9 +212,11 @@ pub extern "C" fn place(target: u32, address: u64) -> u64 {
 }
 
 #[inline(always)]
-fn count(stack: *mut StackTotals, units: u64) {
+fn count(stack: *mut StackTotals, counts: StackTotals) {
     // SAFETY: a map value, valid while the program runs.
-    totals::add(unsafe { &raw mut (*stack).allocations }, units);
+    totals::add(unsafe { &raw mut (*stack).allocations }, counts.allocations);
+    // SAFETY: likewise.
+    totals::add(unsafe { &raw mut (*stack).bytes }, counts.bytes);
 }
 
 /// The walk in a slot of this CPU's scratch.

@@ -53,35 +53,43 @@ static UNWIND_MODE: u32 = unwind_mode::AUTO;
 
 /// What a step needs of the frame that it leaves. `ip` is a return address; where a signal interrupted a frame, it is one
 /// more than the interrupted pc, so that one less is within the right instruction in any case.
+#[repr(C)]
 #[derive(Clone, Copy)]
-struct Registers {
-    ip: u64,
-    sp: u64,
-    bp: u64,
+pub struct Registers {
+    /// See above.
+    pub ip: u64,
+    /// The stack pointer.
+    pub sp: u64,
+    /// The frame pointer, or whatever is in its place.
+    pub bp: u64,
 }
 
 /// A walk. The functions here call each other by slot, and each looks up the same memory, so there is no reference to it: the
 /// compiler would take what it has read for unchanged over a call.
 #[derive(Clone, Copy)]
-struct Cursor {
+pub struct Cursor {
     slot: u32,
-    walk: *mut Walk,
+    /// The memory.
+    pub walk: *mut Walk,
 }
 
 impl Cursor {
+    /// That in this scratch slot.
     #[inline(always)]
-    fn at(slot: u32) -> Option<Self> {
+    pub fn at(slot: u32) -> Option<Self> {
         Some(Self { slot, walk: walk_in(slot)? })
     }
 
+    /// Those in the walk: what it begins with, and what an uncommon step leaves and leads to.
     #[inline(always)]
-    fn registers(self) -> Registers {
+    pub fn registers(self) -> Registers {
         // SAFETY: a map value, valid while the program runs; so in all of this block.
         unsafe { Registers { ip: (*self.walk).ip, sp: (*self.walk).sp, bp: (*self.walk).bp } }
     }
 
+    /// See [`Self::registers`].
     #[inline(always)]
-    fn set_registers(self, registers: Registers) {
+    pub fn set_registers(self, registers: Registers) {
         // SAFETY: see `registers`.
         unsafe {
             (*self.walk).ip = registers.ip;
@@ -119,15 +127,16 @@ impl Cursor {
         false
     }
 
+    /// Whether it cannot go on.
     #[inline(always)]
-    fn has_failed(self) -> bool {
+    pub fn has_failed(self) -> bool {
         // SAFETY: see `registers`.
         unsafe { (*self.walk).ended & ended::REASON != ended::COMPLETE }
     }
 
     /// A word of the target's stack. If it cannot be read: zero, and that is the end.
     #[inline(always)]
-    fn load(self, address: u64) -> u64 {
+    pub fn load(self, address: u64) -> u64 {
         if !self.has(address) && move_window(self.slot, address) == 0 {
             self.flag(ended::UNREADABLE);
             return 0;
@@ -135,16 +144,62 @@ impl Cursor {
         self.word(address)
     }
 
+    /// Whether the window holds the word.
     #[inline(always)]
-    fn has(self, address: u64) -> bool {
-        self.offset(address) <= WINDOW_BYTES - 8
+    pub fn has(self, address: u64) -> bool {
+        // SAFETY: see `registers`.
+        self.offset(address) <= unsafe { (*self.walk).window_last }
     }
 
+    /// A word that the window holds.
     #[inline(always)]
-    fn word(self, address: u64) -> u64 {
+    pub fn word(self, address: u64) -> u64 {
         let index = (self.offset(address) / 8) as usize & (WINDOW_BYTES / 8 - 1) as usize;
         // SAFETY: see `registers`. Volatile, lest the compiler look through the mask that the verifier needs.
         unsafe { core::ptr::read_volatile(&raw const (*self.walk).window[index]) }
+    }
+
+    /// Reads a window that is no longer than need be, if there is none yet.
+    #[inline(always)]
+    pub fn begin_window(self, start: u64, bytes: u64) {
+        // SAFETY: see `registers`.
+        if unsafe { (*self.walk).window_start } == NO_WINDOW {
+            read_window(self, start & !7, bytes);
+        }
+    }
+
+    /// The rule for a pc, from the cache if it is there.
+    #[inline(always)]
+    pub fn rule_at(self, target: u32, generation: u64, pc: u64) -> Rule {
+        if mode() == unwind_mode::FRAME_POINTERS {
+            return Rule::NONE;
+        }
+        measure::cache::looked_up();
+        let key = CachedRule::key(pc, generation);
+        let Some(entry) = CACHE.get_ptr_mut(CachedRule::index(key)) else { return Rule::NONE };
+        // SAFETY: a map value, valid while the program runs. What is read while another CPU writes does not check.
+        let (cached_key, value) = unsafe {
+            (core::ptr::read_volatile(&raw const (*entry).key), core::ptr::read_volatile(&raw const (*entry).value))
+        };
+        if cached_key == key && value >> 32 == CachedRule::check(key) {
+            return Rule(value as u32);
+        }
+        measure::cache::missed();
+        let found = find_rule(target, pc);
+        if found as u32 == Rule::NONE.0 && arch::may_be_trampoline(pc.wrapping_add(1)) {
+            return Rule(Rule::TRAMPOLINE.0 | (found >> 32) as u32);
+        }
+        if found & FOUND == 0 {
+            self.flag(ended::IN_UNKNOWN_CODE);
+            return Rule::NONE;
+        }
+        let fresh = CachedRule::new(key, found as u32);
+        // SAFETY: see above.
+        unsafe {
+            core::ptr::write_volatile(&raw mut (*entry).key, fresh.key);
+            core::ptr::write_volatile(&raw mut (*entry).value, fresh.value);
+        }
+        Rule(found as u32)
     }
 
     #[inline(always)]
@@ -174,7 +229,7 @@ pub extern "C" fn unwind(slot: u32) -> u32 {
             cursor.push(depth, registers.ip);
             depth += 1;
             hash = mix(hash ^ registers.ip);
-            let rule = rule_at(cursor, target, generation, registers.ip.wrapping_sub(1));
+            let rule = cursor.rule_at(target, generation, registers.ip.wrapping_sub(1));
             let goes_on = if is_common(rule) {
                 step(cursor, rule, depth, &mut registers)
             } else {
@@ -195,23 +250,45 @@ pub extern "C" fn unwind(slot: u32) -> u32 {
 
 /// Whether the CFA is a register plus a constant, and rbp unchanged or saved at a distance from it.
 #[inline(always)]
-fn is_common(rule: Rule) -> bool {
+pub fn is_common(rule: Rule) -> bool {
     // RSP and RBP are neighbours.
     rule.kind().wrapping_sub(kind::RSP) <= 1 && rule.rbp() != RBP_AT_RBP && rule.rbp() != RBP_LOST
+}
+
+/// Where a common rule leads.
+pub struct Step {
+    /// The caller's stack pointer.
+    pub cfa: u64,
+    /// Of the return address.
+    pub ip_place: u64,
+    /// Of the saved rbp, below the return address; the same place if there is none.
+    pub bp_place: u64,
+    /// Whether there is one.
+    pub saves_bp: bool,
+}
+
+impl Step {
+    /// Nothing if there cannot be such a frame.
+    #[inline(always)]
+    pub fn by(rule: Rule, registers: Registers) -> Option<Self> {
+        let base = if rule.kind() == kind::RSP { registers.sp } else { registers.bp };
+        let cfa = base.wrapping_add(bytes(rule.cfa()));
+        if !is_plausible(cfa, registers.sp) {
+            return None;
+        }
+        let words = rule.rbp();
+        let ip_place = cfa.wrapping_sub(8);
+        let bp_place = if words == 0 { ip_place } else { cfa.wrapping_add(bytes(words)) };
+        Some(Self { cfa, ip_place, bp_place, saves_bp: words != 0 })
+    }
 }
 
 /// Goes from the last of `depth` frames to its caller by a common rule; `false` at the end, with the reason in the walk.
 #[inline(always)]
 fn step(cursor: Cursor, rule: Rule, depth: u64, registers: &mut Registers) -> bool {
-    let base = if rule.kind() == kind::RSP { registers.sp } else { registers.bp };
-    let cfa = base.wrapping_add(bytes(rule.cfa()));
-    if !is_plausible(cfa, registers.sp) {
+    let Some(Step { cfa, ip_place, bp_place, saves_bp }) = Step::by(rule, *registers) else {
         return cursor.end(ended::IMPLAUSIBLE);
-    }
-    let words = rule.rbp();
-    let ip_place = cfa.wrapping_sub(8);
-    // Below the return address, if anywhere.
-    let bp_place = if words == 0 { ip_place } else { cfa.wrapping_add(bytes(words)) };
+    };
     if (!cursor.has(bp_place) || !cursor.has(ip_place)) && move_window(cursor.slot, bp_place) == 0 {
         return cursor.end(ended::UNREADABLE);
     }
@@ -220,7 +297,7 @@ fn step(cursor: Cursor, rule: Rule, depth: u64, registers: &mut Registers) -> bo
     }
     let bp = cursor.word(bp_place);
     let ip = cursor.as_last_time(depth, cursor.word(ip_place));
-    *registers = Registers { ip, sp: cfa, bp: if words == 0 { registers.bp } else { bp } };
+    *registers = Registers { ip, sp: cfa, bp: if saves_bp { bp } else { registers.bp } };
     ip != 0
 }
 
@@ -364,51 +441,24 @@ pub extern "C" fn move_window(slot: u32, address: u64) -> u32 {
     // SAFETY: a map value, valid while the program runs.
     let to_stack_end = unsafe { (*cursor.walk).stack_end }.wrapping_sub(start);
     let to_page_end = PAGE - (start & (PAGE - 1));
-    let is_read = read_window(cursor, start, to_stack_end) || read_window(cursor, start, to_page_end);
-    // SAFETY: see above.
-    unsafe { (*cursor.walk).window_start = if is_read { start } else { NO_WINDOW } };
-    u32::from(is_read)
+    u32::from(read_window(cursor, start, to_stack_end) || read_window(cursor, start, to_page_end))
 }
 
 #[inline(always)]
 fn read_window(cursor: Cursor, start: u64, bytes: u64) -> bool {
     let bytes = if bytes > WINDOW_BYTES { WINDOW_BYTES } else { bytes };
+    if bytes < 8 {
+        return false;
+    }
     // SAFETY: the window is that long; the helper checks the address, which is the target's.
-    unsafe { bpf_probe_read_user((&raw mut (*cursor.walk).window).cast(), bytes as u32, start as *const _) == 0 }
-}
-
-/// The rule for a pc, from the cache if it is there.
-#[inline(always)]
-fn rule_at(cursor: Cursor, target: u32, generation: u64, pc: u64) -> Rule {
-    if mode() == unwind_mode::FRAME_POINTERS {
-        return Rule::NONE;
-    }
-    measure::cache::looked_up();
-    let key = CachedRule::key(pc, generation);
-    let Some(entry) = CACHE.get_ptr_mut(CachedRule::index(key)) else { return Rule::NONE };
-    // SAFETY: a map value, valid while the program runs. What is read while another CPU writes does not check.
-    let (cached_key, value) = unsafe {
-        (core::ptr::read_volatile(&raw const (*entry).key), core::ptr::read_volatile(&raw const (*entry).value))
-    };
-    if cached_key == key && value >> 32 == CachedRule::check(key) {
-        return Rule(value as u32);
-    }
-    measure::cache::missed();
-    let found = find_rule(target, pc);
-    if found as u32 == Rule::NONE.0 && arch::may_be_trampoline(pc.wrapping_add(1)) {
-        return Rule(Rule::TRAMPOLINE.0 | (found >> 32) as u32);
-    }
-    if found & FOUND == 0 {
-        cursor.flag(ended::IN_UNKNOWN_CODE);
-        return Rule::NONE;
-    }
-    let fresh = CachedRule::new(key, found as u32);
-    // SAFETY: see above.
+    let is_read =
+        unsafe { bpf_probe_read_user((&raw mut (*cursor.walk).window).cast(), bytes as u32, start as *const _) == 0 };
+    // SAFETY: a map value, valid while the program runs.
     unsafe {
-        core::ptr::write_volatile(&raw mut (*entry).key, fresh.key);
-        core::ptr::write_volatile(&raw mut (*entry).value, fresh.value);
+        (*cursor.walk).window_start = if is_read { start } else { NO_WINDOW };
+        (*cursor.walk).window_last = bytes - 8;
     }
-    Rule(found as u32)
+    is_read
 }
 
 /// The rule for a pc and [`FOUND`], or zero if it is in no known mapping.

@@ -11,7 +11,7 @@ use std::{
 
 use anyhow::{Context as _, Result};
 use memprof::{
-    elf::{self, Segment},
+    elf,
     unwind::{Code, Table, call_sites_only},
 };
 use serde_json::{Value, json};
@@ -29,17 +29,14 @@ fn main() -> Result<()> {
 fn figures(path: &Path) -> Result<Value> {
     let file = File::open(path)?;
     let (table, build_milliseconds) = timed(|| table(&file))?;
-    let segments: Vec<Segment> = elf::segments(&file)?.into_iter().filter(|segment| segment.executable).collect();
-    let text = segments.iter().map(|segment| elf::code(&file, segment)).collect::<Result<Vec<_>, _>>()?;
-    let code: Vec<Code> = segments
-        .iter()
-        .zip(&text)
-        .map(|(segment, bytes)| Code { offset_in_file: segment.offsets.start as u32, bytes })
-        .collect();
+    let segments = elf::segments(&file)?;
+    let text = elf::code(&file, &segments)?;
+    let code: Vec<Code> =
+        text.iter().map(|(segment, bytes)| Code { offset_in_file: segment.offsets.start as u32, bytes }).collect();
     let (call_sites, filter_milliseconds) = timed(|| Ok(call_sites_only(&table.rows, &code)))?;
     Ok(json!({
         "object": path.file_name().map(|name| name.to_string_lossy()),
-        "text_megabytes": text.iter().map(Vec::len).sum::<usize>() as f64 / 1e6,
+        "text_megabytes": text.iter().map(|(_, bytes)| bytes.len()).sum::<usize>() as f64 / 1e6,
         "rows": table.rows.len(),
         "megabytes": size_of_val(&table.rows[..]) as f64 / 1e6,
         "build_milliseconds": build_milliseconds,

@@ -6,9 +6,10 @@ use std::{
     io,
     os::fd::{AsFd, OwnedFd},
     path::Path,
+    process::Stdio,
 };
 
-use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, fstat, open, openat2};
+use rustix::fs::{FileType, MemfdFlags, Mode, OFlags, ResolveFlags, fstat, memfd_create, open, openat2};
 
 /// Opens the regular file at `path`, following symbolic links.
 ///
@@ -29,12 +30,29 @@ pub fn open_regular_in(directory: &impl AsFd, name: &str) -> io::Result<File> {
     open_place(&openat2(directory, name, flags, Mode::empty(), within)?)
 }
 
+/// Opens the regular file at that path below a directory. Links are followed, as far as they do not lead out of the directory.
+///
+/// # Errors
+/// As [`open_regular`].
+pub fn open_regular_below(directory: &impl AsFd, path: &Path) -> io::Result<File> {
+    let within = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
+    open_place(&openat2(directory, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), within)?)
+}
+
 fn open_place(place: &OwnedFd) -> io::Result<File> {
     if FileType::from_raw_mode(fstat(place)?.st_mode) != FileType::RegularFile {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
     }
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
     Ok(open(descriptor_path(place), flags, Mode::empty())?.into())
+}
+
+/// For a child that is told nothing, or whose words nobody reads: an empty file in memory, since a bare root has no `/dev/null`.
+///
+/// # Errors
+/// Those of `memfd_create(2)`.
+pub fn nothing() -> io::Result<Stdio> {
+    Ok(memfd_create("memprof-nothing", MemfdFlags::CLOEXEC)?.into())
 }
 
 /// The path by which this process reaches an open file, whatever has become of its name.
@@ -79,6 +97,11 @@ mod tests {
         assert!(open_regular_in(&opened, "file").is_ok());
         for name in ["link", "../file", "/etc/passwd", ".", "absent"] {
             assert!(open_regular_in(&opened, name).is_err(), "{name}");
+        }
+        std::os::unix::fs::symlink("/etc/passwd", directory.path().join("out")).unwrap();
+        assert!(open_regular_below(&opened, Path::new("link")).is_ok());
+        for name in ["out", "../file", "/etc/passwd", ".", "absent"] {
+            assert!(open_regular_below(&opened, Path::new(name)).is_err(), "{name}");
         }
     }
 }

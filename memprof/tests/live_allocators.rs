@@ -9,7 +9,7 @@ use std::{
     process::{Command, Stdio},
 };
 
-use support::{ProcessReport, Program, Run, Target, attach, launch};
+use support::{ProcessReport, Program, ROOM_FOR_COPIES, Run, Target, attach, launch};
 
 /// Allocations, their bytes, frees, their bytes.
 type Totals = [u64; 4];
@@ -454,7 +454,8 @@ int main() {
 fn a_pool_of_the_programs_own_is_what_it_is_said_to_be() {
     let program = Program::cpp(POOL, &["-O1", "-fno-builtin"]);
     let functions = ["pool_alloc:malloc+1", "pool_free:free+1", "_ZN12_GLOBAL__N_16hiddenEm:malloc"];
-    let options: Vec<_> = functions.iter().flat_map(|function| ["--function", *function]).collect();
+    let functions = functions.iter().flat_map(|function| ["--function", *function]);
+    let options: Vec<_> = functions.chain(ROOM_FOR_COPIES).collect();
     let run = launch(&options, &[program.path()]);
     let process = run.exact();
     let at = |mark| process.outstanding_at(&format!("program.cc:{}", program.line(mark)));

@@ -5,12 +5,9 @@ mod support;
 
 use std::{fs, os::unix::fs::FileExt as _, path::Path, process::Command};
 
-use support::{Program, Report, Run, StackReport, Target, attach, launch, wait_until};
+use support::{Program, ROOM_FOR_COPIES, Report, Run, StackReport, Target, attach, launch, wait_until};
 
 const EXACT: &str = "--follow-children=exact";
-
-/// Copies of stacks wait in the ring until memprof knows a new process, and a debug build is slow to.
-const RING: [&str; 2] = ["--ring-size", "256MiB"];
 
 fn c(source: &str) -> Program {
     let prelude = r#"
@@ -72,7 +69,7 @@ int main(int count, char **arguments) {
     await_child(executed);
     return 0;
 }"#);
-    let run = launch(&[&[EXACT][..], &RING].concat(), &[program.path()]);
+    let run = launch(&[&[EXACT][..], &ROOM_FOR_COPIES].concat(), &[program.path()]);
     assert_nothing_in_doubt(&run);
     let first = support::ProcessReport(&run.last().0["processes"][0]);
     assert_eq!((first.outstanding(), first.totals()), ((10, 1), [1, 10, 0, 0]));
@@ -108,7 +105,7 @@ int main(int count, char **arguments) {
     free(from_child);
     return 0;
 }"#);
-    let run = launch(&[&[EXACT][..], &RING].concat(), &[program.path()]);
+    let run = launch(&[&[EXACT][..], &ROOM_FOR_COPIES].concat(), &[program.path()]);
     assert_nothing_in_doubt(&run);
     let first = support::ProcessReport(&run.last().0["processes"][0]);
     // What posix_spawn itself allocates is given back.
@@ -129,7 +126,7 @@ int main(void) {
     if (depth > 1) usleep(depth * 20000);
     return 0;
 }"#);
-    let run = launch(&[&[EXACT][..], &RING].concat(), &[program.path()]);
+    let run = launch(&[&[EXACT][..], &ROOM_FOR_COPIES].concat(), &[program.path()]);
     assert_nothing_in_doubt(&run);
     let outstanding: Vec<_> = children(run.last()).into_iter().map(|(outstanding, _)| outstanding).collect();
     assert_eq!(outstanding, [(200, 1), (300, 1), (400, 1), (500, 1)]);
@@ -168,7 +165,7 @@ int main(void) {{
     ));
     let mut target = Target::piped(program.path());
     assert_eq!(target.hear(), "ready");
-    let mut memprof = attach(target.pid(), &[&[EXACT, "--interval", "1h"][..], &RING].concat());
+    let mut memprof = attach(target.pid(), &[&[EXACT, "--interval", "1h"][..], &ROOM_FOR_COPIES].concat());
     memprof.ready();
     for _ in 0..CHILDREN / AT_ONCE {
         target.tell("go");

@@ -152,6 +152,28 @@ fn a_command_that_ignores_a_signal_goes_on_and_so_does_memprof() {
     assert_eq!(folder.reports().len(), 1);
 }
 
+/// As a shell starts what is to run in the background.
+#[test]
+fn a_command_ignores_the_signals_that_memprof_was_to_ignore() {
+    let folder = Folder::new();
+    let mask = "grep SigIgn /proc/self/status";
+    // Real-time signals are libc's own.
+    let of = |launch: &mut Command| {
+        let mask = u64::from_str_radix(stdout(&launch.output().unwrap()).trim().trim_start_matches("SigIgn:\t"), 16);
+        mask.unwrap() & 0x7fff_ffff
+    };
+    let ignoring = |command: &Command| {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", "trap '' INT QUIT TERM USR1; exec \"$@\"", "sh"]).arg(command.get_program());
+        shell.args(command.get_args()).current_dir(folder.path());
+        shell
+    };
+    let (mut with, mut without) = (folder.launch(&["sh", "-c", mask]), Command::new("sh"));
+    without.args(["-c", mask]);
+    assert_eq!(of(&mut ignoring(&with)), of(&mut ignoring(&without)));
+    assert_eq!(of(&mut with), of(&mut without));
+}
+
 /// `script` makes a terminal, in whose foreground memprof and the command are.
 fn in_terminal(folder: &Folder, command: &str) -> (Child, BufReader<std::process::ChildStdout>) {
     // Without `exec`, a shell that waits (dash does) would die of the Ctrl-C itself, and its status would be seen.

@@ -7,9 +7,10 @@ mod support;
 use std::{
     collections::{BTreeMap, BTreeSet},
     process::{Command, Stdio},
+    time::Duration,
 };
 
-use support::{ProcessReport, Program, Run, StackReport, Target, attach, launch};
+use support::{ProcessReport, Program, ROOM_FOR_COPIES, Run, StackReport, Target, attach, launch};
 
 /// Opens libraries, calls what they hold, and closes them, as its arguments say.
 const GUEST: &str = r#"
@@ -139,7 +140,8 @@ fn padded_guest(libraries: u64, functions: usize) -> Program {
 
 fn run(program: &Program, order: &str, libraries: u64, rounds: u64) -> Run {
     let [libraries, rounds] = [libraries, rounds].map(|number| number.to_string());
-    let run = launch(&["--min-size", "10000B"], &[program.path().to_str().unwrap(), order, &libraries, &rounds]);
+    let options = [&["--min-size", "10000B"][..], &ROOM_FOR_COPIES].concat();
+    let run = launch(&options, &[program.path().to_str().unwrap(), order, &libraries, &rounds]);
     assert!(run.status.success(), "{}", run.stderr);
     run
 }
@@ -203,13 +205,17 @@ fn the_rows_of_a_library_that_is_closed_make_room_for_others() {
     let mut command = Command::new(program.path());
     let mut target = Target::start(command.args(["stepwise", "4", "1"]).stdin(Stdio::piped()).stdout(Stdio::piped()));
     assert_eq!(target.hear(), "ready");
-    let mut memprof = attach(target.pid(), &[&little[..], &["--interval", "200ms"]].concat());
+    let mut memprof = attach(target.pid(), &[&little[..], &["--interval", "1h"]].concat());
     memprof.ready();
     for _ in 0..4 {
         target.tell("go");
         assert_eq!(target.hear(), "closed");
-        // One to see that it is closed, and one for what may still be using its rows.
-        (0..3).for_each(|_| drop(memprof.next_report()));
+        // One to see that it is closed, and one when nobody can be using its rows any more.
+        for _ in 0..2 {
+            memprof.signal("USR1");
+            memprof.next_report();
+            std::thread::sleep(Duration::from_millis(200));
+        }
     }
     target.tell("end");
     let run = memprof.wait();

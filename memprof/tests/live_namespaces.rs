@@ -9,7 +9,7 @@ use std::{
     process::{Command, Stdio},
 };
 
-use support::{Program, Run, Target, attach};
+use support::{Program, Report, Run, Target, attach, copy_program, memprof};
 
 /// Answers each line by ten blocks of 100 bytes, and ten that it frees.
 const SERVER: &str = r#"
@@ -70,7 +70,7 @@ impl Guest {
 
 fn copy(from: &Path, to: &Path) {
     fs::create_dir_all(to.parent().unwrap()).unwrap();
-    fs::copy(from, to).unwrap();
+    copy_program(from, to);
 }
 
 /// Asks it once, and asserts that all that it did is there, with its line.
@@ -155,4 +155,25 @@ fn a_libc_that_another_has_taken_the_place_of() {
     fs::write(&new, b"something else altogether").unwrap();
     fs::rename(&new, &libc).unwrap();
     assert_exact(&guest, &observe(&mut target));
+}
+
+/// Not even `/dev/null` can be opened.
+#[test]
+fn memprof_where_dev_is_empty() {
+    let program = Program::c(SERVER, &["-O1", "-fno-builtin"]);
+    let reports = program.folder().join("reports");
+    let mut command = Command::new("unshare");
+    let script = "mount -t tmpfs none /dev; exec \"$@\"";
+    command.args(["--mount", "--propagation", "private", "sh", "-e", "-c", script, "sh"]).arg(memprof().get_program());
+    command.args(["--format", "json", "--output"]).arg(&reports).arg("--").arg(program.path());
+    let mut launched = Target::start(command.stdin(Stdio::piped()).stdout(Stdio::piped()));
+    assert_eq!(launched.hear(), "ready");
+    launched.tell("go");
+    assert_eq!(launched.hear(), "done");
+    drop(launched.0.stdin.take());
+    assert!(launched.0.wait().unwrap().success());
+    let report = Report::parse(fs::read_to_string(reports).unwrap().trim_end());
+    assert_eq!(report.warnings(), Vec::<String>::new());
+    let line = format!("program.c:{}", program.line("// leaks"));
+    assert_eq!(report.process().outstanding_at(&line), (1000, 10));
 }

@@ -5,7 +5,7 @@
 mod support;
 
 use serde_json::Value;
-use support::{Attached, Program, Report, Target, attach, launch, schema::assert_contract};
+use support::{Attached, Program, ROOM_FOR_COPIES, Report, Target, attach, launch, schema::assert_contract};
 
 const C_PRELUDE: &str = r#"
 #include <stdint.h>
@@ -44,21 +44,35 @@ int main(void) {
     await_line();
     for (int i = 0; i < 20000; i++) { void *block = malloc(100); work(2000); free(block); }
     for (int i = 0; i < 1000; i++) free(realloc(NULL, 10));
+    struct timespec used;
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &used);
+    // Without allocating, unlike dprintf.
+    char text[50];
+    write(1, text, sprintf(text, "%ld\n", used.tv_sec * 1000000000 + used.tv_nsec));
+    await_line();
     return 0;
 }"#);
     let mut target = Target::piped(program.path());
     assert_eq!(target.hear(), "ready");
-    let mut memprof = attach(target.pid(), &[]);
+    let mut memprof = attach(target.pid(), &["--interval", "1h"]);
     memprof.ready();
     target.tell("go");
-    // The last of them may come after the last reading of the processor time, and cost nothing that is known.
-    let report = ended(memprof);
+    let used = target.hear().parse::<f64>().unwrap() / 1e9;
+    memprof.signal("USR1");
+    let report = memprof.next_report();
     assert_contract(&report.0);
     let overhead = &report.process().0["overhead"];
-    assert!(overhead["calls"].as_u64().unwrap() <= 43_000, "{overhead}");
+    assert_eq!(overhead["calls"], 43_000);
+    // What it has used before the attach is none of it.
+    let [percent, cost, of] = ["percent", "cost_seconds", "cpu_seconds"].map(|name| number(&overhead[name]));
+    assert!(
+        cost > 0.0 && of <= used + 0.05 && (percent - 100.0 * (cost / of).min(1.0)).abs() < 1e-6,
+        "{used} {overhead}"
+    );
     assert!(report.0.get("max_overhead_percent").is_none() && report.process().0.get("scaled").is_none());
-    let launched = launch(&[], &[program.path().to_str().unwrap()]);
-    assert!(launched.last().process().0["overhead"]["calls"].as_u64().is_some());
+    target.tell("end");
+    // The last of a process that is gone has what was read last.
+    assert_eq!(ended(memprof).process().0["overhead"]["calls"], 43_000);
 }
 
 #[test]
@@ -69,7 +83,7 @@ int main(void) {
     for (int i = 0; i < 1000; i++) free(realloc(NULL, 10));
     return 0;
 }"#);
-    let run = launch(&[], &[program.path()]);
+    let run = launch(&ROOM_FOR_COPIES, &[program.path()]);
     let process = run.exact();
     let overhead = &process.0["overhead"];
     // A launched command's processor time can be read to its end. A realloc calls malloc.
@@ -89,7 +103,7 @@ int main(void) {
     for (int i = 0; i < 100000; i++) malloc(10);
     return 3;
 }"#);
-    let run = launch(&["--max-overhead", "1%"], &[program.path()]);
+    let run = launch(&[&["--max-overhead", "1%"][..], &ROOM_FOR_COPIES].concat(), &[program.path()]);
     assert_eq!(run.status.code(), Some(3));
     let (report, process) = (run.last(), run.last().process());
     assert_contract(&report.0);

@@ -1,6 +1,6 @@
 //! What cannot be profiled: one line that says why and what to do, a status that is not zero, and nothing left behind.
 //! And what can, though it looks hard: two at once, one that is killed.
-#![allow(clippy::unwrap_used, reason = "a failed step is a failed test")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a failed step is a failed test")]
 
 mod support;
 
@@ -8,26 +8,15 @@ use std::{
     fs,
     io::{BufRead as _, BufReader, Read as _, Write as _},
     os::unix::fs::FileExt as _,
-    path::{Path, PathBuf},
+    path::Path,
     process::{ChildStdin, ChildStdout, Command, Output, Stdio},
     time::Duration,
 };
 
-use support::{Attached, Program, Target, attach, memprof, signal, wait_until};
+use support::{Attached, Program, Target, attach, child_of, memprof, refusal_of, signal, wait_until};
 
 fn output_of(command: &mut Command) -> Output {
     command.stdin(Stdio::null()).output().unwrap()
-}
-
-/// The one line on standard error, after `memprof: `; nothing else was said.
-fn refusal_of(command: &mut Command) -> String {
-    let output = output_of(command);
-    let message = String::from_utf8(output.stderr).unwrap();
-    assert_eq!(output.status.code(), Some(1), "{message}");
-    assert_eq!(String::from_utf8(output.stdout).unwrap(), "", "{message}");
-    let line = message.strip_prefix("memprof: ").and_then(|rest| rest.strip_suffix('\n')).unwrap();
-    assert!(!line.contains('\n'), "{message}");
-    line.to_owned()
 }
 
 fn refusal(pid: u32) -> String {
@@ -39,77 +28,8 @@ fn sleeper() -> Target {
     Target::start(Command::new("sleep").arg("1000"))
 }
 
-/// A child of any of the process's threads.
-fn child_of(pid: u32) -> Option<u32> {
-    let threads = fs::read_dir(format!("/proc/{pid}/task")).ok()?.flatten();
-    let mut children = threads.filter_map(|thread| fs::read_to_string(thread.path().join("children")).ok());
-    children.find_map(|children| children.split_whitespace().next()?.parse().ok())
-}
-
 fn command_of(pid: u32) -> Option<String> {
     Some(fs::read_to_string(format!("/proc/{pid}/comm")).ok()?.trim_end().to_owned())
-}
-
-/// Lets memprof run with all capabilities but these, as root.
-fn without(capabilities: &[&str]) -> Command {
-    let list: Vec<_> = capabilities.iter().map(|name| format!("-{name}")).collect();
-    let mut command = Command::new("setpriv");
-    command.args([format!("--bounding-set={}", list.join(",")), format!("--inh-caps={}", list.join(","))]);
-    command.arg(memprof().get_program());
-    command
-}
-
-#[test]
-fn the_missing_capability_is_named() {
-    let target = sleeper();
-    let pid = target.pid().to_string();
-    let said = |capabilities: &[&str]| refusal_of(without(capabilities).args(["--pid", &pid]));
-    let expected =
-        |names: &str| format!("privileges: root, but without {names}; run with sudo, or grant these capabilities");
-    assert_eq!(said(&["sys_ptrace"]), expected("CAP_SYS_PTRACE"));
-    assert_eq!(said(&["sys_admin"]), expected("CAP_SYS_ADMIN"));
-    assert_eq!(said(&["sys_admin", "sys_ptrace"]), expected("CAP_SYS_ADMIN, CAP_SYS_PTRACE"));
-}
-
-/// memprof where somebody who is not root may execute it.
-fn public_copy() -> (tempfile::TempDir, PathBuf) {
-    use std::os::unix::fs::PermissionsExt as _;
-    let folder = tempfile::tempdir().unwrap();
-    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
-    let path = folder.path().join("memprof");
-    fs::copy(memprof().get_program(), &path).unwrap();
-    (folder, path)
-}
-
-const NOBODY: [&str; 3] = ["--reuid=65534", "--regid=65534", "--clear-groups"];
-
-#[test]
-fn nobody_is_told_to_use_sudo() {
-    let (_folder, memprof) = public_copy();
-    let said = refusal_of(Command::new("setpriv").args(NOBODY).arg(&memprof).args(["--pid", "1"]));
-    let expected = "privileges: not root, and without CAP_SYS_ADMIN, CAP_SYS_PTRACE; run with sudo, or grant these \
-                    capabilities";
-    assert_eq!(said, expected);
-    let doctor = output_of(Command::new("setpriv").args(NOBODY).arg(&memprof).arg("doctor"));
-    assert_eq!(doctor.status.code(), Some(1));
-    assert!(
-        String::from_utf8(doctor.stdout)
-            .unwrap()
-            .contains("\nFAIL  privileges     not root, and without CAP_SYS_ADMIN")
-    );
-}
-
-/// What memprof names as missing is all that it needs.
-#[test]
-fn nobody_with_the_capabilities_can_profile() {
-    let (_folder, memprof) = public_copy();
-    let target = sleeper();
-    let capabilities = "+sys_admin,+sys_ptrace";
-    let mut command = Command::new("setpriv");
-    command.args(NOBODY).args([format!("--inh-caps={capabilities}"), format!("--ambient-caps={capabilities}")]);
-    command.arg(&memprof).args(["--count", "1", "--interval", "100ms", "--pid", &target.pid().to_string()]);
-    let output = output_of(&mut command);
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
 #[test]
@@ -233,7 +153,17 @@ fn a_full_disk_is_told() {
     assert_eq!(refusal_of(memprof().args(["--output", "/dev/full", "--", "true"])), expected);
     let target = sleeper();
     let mut command = memprof();
-    command.args(["--quiet", "--output", "/dev/full", "--interval", "100ms", "--pid", &target.pid().to_string()]);
+    command.args([
+        "--quiet",
+        "--format",
+        "text",
+        "--output",
+        "/dev/full",
+        "--interval",
+        "100ms",
+        "--pid",
+        &target.pid().to_string(),
+    ]);
     assert_eq!(refusal_of(&mut command), expected);
 }
 
@@ -513,4 +443,35 @@ fn what_memprof_says_of_itself_is_no_part_of_the_report() {
     output.stdout.as_slice().read_to_string(&mut text).unwrap();
     assert_eq!(text.lines().count(), 1, "{text}");
     assert!(String::from_utf8(output.stderr).unwrap().contains("memprof: kernel memory: "));
+}
+
+/// With `-v`: what the tables take, which the options decide; where each function is probed, and why there; and what the programs
+/// themselves say, in the kernel.
+#[test]
+fn more_is_said_to_those_who_ask() {
+    let said = |options: &[&str]| {
+        let mut command = memprof();
+        command.args(options).args(["--output", "/dev/null", "--", "sh", "-c", "exec true"]);
+        let output = output_of(&mut command);
+        assert!(output.status.success());
+        String::from_utf8(output.stderr).unwrap()
+    };
+    let kernel_memory = |text: &str| {
+        let size = text.lines().find_map(|line| line.strip_prefix("memprof: kernel memory: ")).unwrap();
+        size.parse::<bytesize::ByteSize>().unwrap().as_u64()
+    };
+    assert_eq!(said(&[]), "");
+    let text = said(&["-v"]);
+    assert!(text.lines().any(is_site_of_malloc), "{text}");
+    // Those of the shell, and of what it becomes: the first image's number is memprof's, and the programs give the others.
+    let images: Vec<_> = text.lines().filter_map(|line| line.strip_prefix("memprof: execve: image ")).collect();
+    let [shell, command] = images[..] else { panic!("{text}") };
+    let (shell, before) = shell.split_once(" follows ").unwrap();
+    assert_eq!((before, command.split_once(" follows ").unwrap().1), ("0", shell), "{text}");
+
+    let ring = kernel_memory(&said(&["-v", "--ring-size", "64MiB"])) - kernel_memory(&text);
+    assert!(ring.abs_diff(48 << 20) < 1 << 20, "{ring}");
+    let small = ["--nursery-entries", "1000", "--stack-entries", "1000", "--threads", "100"];
+    let small = [&["-v", "--ring-size", "4KiB", "--unwind-memory", "4KiB"], &small[..]].concat();
+    assert!(kernel_memory(&said(&small)) < 10 << 20);
 }

@@ -5,7 +5,7 @@
 mod support;
 
 use serde_json::Value;
-use support::{Attached, Program, Report, Target, attach, schema::assert_contract};
+use support::{Attached, Program, Report, Target, attach, launch, schema::assert_contract};
 
 const C_PRELUDE: &str = r#"
 #include <stdint.h>
@@ -133,6 +133,25 @@ int main(void) {
     assert_eq!(process.totals(), [2000, 999 * 500 + all, 1500, 999 * 500 + all - first]);
     assert_eq!(process.0["standard_error"]["bytes"], 0.0);
     assert_eq!(process.stacks()[0].total_allocations(), 1000);
+}
+
+#[test]
+fn without_a_value_the_rate_is_512_kib() {
+    let program = c(r#"
+int main(void) {
+    for (int i = 0; i < 7; i++) CHECK(malloc(512 << 10)); // as large
+    for (int i = 0; i < 1000; i++) free(malloc(512 << 10));
+    return 0;
+}"#);
+    let run = launch(&["--sample"], &[program.path()]);
+    assert!(run.status.success(), "{}", run.stderr);
+    assert_eq!(run.last().0["sample_bytes"], 512 << 10);
+    // Each block as large as the rate is taken, and stands for itself.
+    let process = run.exact();
+    assert_eq!(process.outstanding(), (7 << 19, 7));
+    assert_eq!(process.outstanding_at(&format!("program.c:{}", program.line("// as large"))), (7 << 19, 7));
+    assert_eq!(process.totals(), [1007, 1007 << 19, 1000, 1000 << 19]);
+    assert_eq!(process.0["standard_error"], serde_json::json!({"bytes": 0.0, "allocations": 0.0}));
 }
 
 #[test]

@@ -10,19 +10,11 @@ use std::{
     process::{Command, Stdio},
 };
 
-use support::{Attached, Program, StackReport, Target, attach};
+use support::{Attached, Program, StackReport, TALK, Target, attach};
 
 /// `at(path)` calls `leaf(path)` on a stack of its own for each path, of so many bits.
 const STACKS: &str = r#"
 #include <pthread.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <unistd.h>
-#define CHECK(condition) do { if (!(condition)) { dprintf(2, "line %d\n", __LINE__); _exit(1); } } while (0)
-// Without allocating, unlike stdio's.
-static void await_line(void) { char c; do CHECK(read(0, &c, 1) == 1); while (c != '\n'); }
-static void say(const char *line) { CHECK(write(1, line, strlen(line)) > 0 && write(1, "\n", 1) == 1); }
 static void leaf(int path);
 static void step(int bits, int path);
 __attribute__((noinline)) static void left(int bits, int path) { step(bits, path); }
@@ -36,7 +28,7 @@ __attribute__((noinline)) static void step(int bits, int path) {
 
 fn c(source: &str) -> Program {
     let flags = ["-fno-builtin", "-pthread", "-w", "-fno-optimize-sibling-calls"];
-    Program::c(&format!("{STACKS}{source}"), &flags)
+    Program::c(&format!("{TALK}{STACKS}{source}"), &flags)
 }
 
 #[test]

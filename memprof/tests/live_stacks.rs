@@ -3,10 +3,10 @@
 
 mod support;
 
-use std::ffi::CString;
+use std::{collections::BTreeMap, ffi::CString};
 
 use perf_event::{Builder, Counter, events::Software};
-use support::{ProcessReport, Program, Run, StackReport, Target, attach, launch};
+use support::{ProcessReport, Program, ROOM_FOR_COPIES, Run, StackReport, Target, attach, launch};
 
 /// What this program leaks, it leaks below as many calls of `level` as its argument says, having read a line if there is
 /// one more argument.
@@ -276,7 +276,7 @@ int main(void) {
 }
 "#;
     let program = without_frame_pointers(source, &["-fno-optimize-sibling-calls", "-fno-builtin"]);
-    let run = launch(&["--min-size", "10000B"], &[program.path()]);
+    let run = launch(&[&["--min-size", "10000B"][..], &ROOM_FOR_COPIES].concat(), &[program.path()]);
     let process = run.exact();
     let mut stacks = process.stacks();
     stacks.sort_by_key(|stack| stack.outstanding());
@@ -290,5 +290,120 @@ int main(void) {
         assert!(names[1..=levels].iter().all(|name| name == "level"), "{names:?}");
         assert_eq!(names[levels + 1], "run", "{names:?}");
         assert!(names.len() <= levels + 4 && !names.iter().any(|name| name == "main"), "{names:?}");
+    }
+}
+
+/// Takes one of 64 paths to the same `leaf`, with the stack pointer at the same place: each differs from others in one return address.
+/// What it leaks there says which.
+const PATHS: &str = r#"
+#include <stdlib.h>
+#define BARRIER(value) __asm__ volatile ("" : "+r"(value) : : "memory")
+enum { DEPTH = 6 };
+static void descend(int depth, unsigned path);
+
+__attribute__((noinline)) static void leaf(unsigned path) {
+    void *block = malloc(1 + path);
+    BARRIER(block);
+}
+__attribute__((noinline)) static void left(int depth, unsigned path) {
+    volatile char padding[PADDING];
+    padding[depth] = 1;
+    descend(depth, path);
+    BARRIER(path);
+}
+__attribute__((noinline)) static void right(int depth, unsigned path) {
+    volatile char padding[PADDING];
+    padding[depth] = 2;
+    descend(depth, path);
+    BARRIER(path);
+}
+__attribute__((noinline)) static void descend(int depth, unsigned path) {
+    if (depth == DEPTH) leaf(path);
+    else if (path >> depth & 1) right(depth + 1, path);
+    else left(depth + 1, path);
+    BARRIER(path);
+}
+int main(void) {
+    for (int round = 0; round < 2; round++)
+        for (unsigned path = 0; path < 64; path++)
+            for (int i = 0; i < 5; i++) descend(0, path);
+    unsigned state = 1;
+    for (int i = 0; i < 64 * 90; i++) descend(0, i % 64 ^ (state = state * 1664525 + 1013904223) >> 26 & 3);
+    return 0;
+}
+"#;
+
+/// The path that a stack of [`PATHS`] took.
+fn path_of(stack: &StackReport<'_>) -> u64 {
+    let names = stack.functions().into_iter().flatten();
+    let turns: Vec<_> = names.filter(|name| name == "left" || name == "right").collect();
+    assert_eq!(turns.len(), 6, "{turns:?}");
+    turns.iter().fold(0, |path, turn| path << 1 | u64::from(turn == "right"))
+}
+
+#[test]
+fn stacks_that_differ_in_one_return_address_are_told_apart() {
+    for (flags, padding) in
+        [("-fomit-frame-pointer", 24), ("-fno-omit-frame-pointer", 24), ("-fomit-frame-pointer", 900)]
+    {
+        let program = Program::c(PATHS, &["-O2", flags, &format!("-DPADDING={padding}")]);
+        let run = launch(&[&["--nursery-entries", "100000"][..], &ROOM_FOR_COPIES].concat(), &[program.path()]);
+        let process = run.exact();
+        assert_eq!(process.outstanding().1, 64 * 100);
+        let mut paths = BTreeMap::new();
+        for stack in process.stacks() {
+            let (bytes, blocks) = stack.outstanding();
+            let path: &mut (u64, u64) = paths.entry(path_of(&stack)).or_default();
+            (path.0, path.1) = (path.0 + bytes, path.1 + blocks);
+        }
+        assert!(paths.keys().copied().eq(0..64), "{flags} {padding}: {paths:?}");
+        for (path, (bytes, blocks)) in paths {
+            assert_eq!(bytes, blocks * (1 + path), "{flags} {padding}: path {path}");
+        }
+    }
+}
+
+/// Two ways to the same `leaf`, with the stack pointer at the same place: the frames between are of other sizes, which rbp alone tells.
+const ROOMS: &str = r#"
+#include <alloca.h>
+#include <stdlib.h>
+#define BARRIER(value) __asm__ volatile ("" : "+r"(value) : : "memory")
+
+__attribute__((noinline)) static void leaf(size_t size) {
+    void *block = malloc(size);
+    BARRIER(block);
+}
+__attribute__((noinline)) static void inner(size_t room, size_t size) {
+    volatile char *start = alloca(room);
+    start[0] = 1;
+    leaf(size);
+    BARRIER(start);
+}
+__attribute__((noinline)) static void outer(size_t room, size_t size) {
+    volatile char *start = alloca(room);
+    start[0] = 1;
+    inner(1024 - room, size);
+    BARRIER(start);
+}
+__attribute__((noinline)) static void one(size_t room) { outer(room, 1); BARRIER(room); }
+__attribute__((noinline)) static void two(size_t room) { outer(room, 2); BARRIER(room); BARRIER(room); }
+int main(void) {
+    for (int i = 0; i < 500; i++) one(256);
+    for (int i = 0; i < 500; i++) two(768);
+    for (int i = 0; i < 500; i++) { one(256); two(768); }
+    return 0;
+}
+"#;
+
+#[test]
+fn frames_of_other_sizes_are_told_apart() {
+    let program = without_frame_pointers(ROOMS, &[]);
+    let run = launch(&[&["--nursery-entries", "100000"][..], &ROOM_FOR_COPIES].concat(), &[program.path()]);
+    let process = run.exact();
+    for (name, bytes) in [("one", 1000), ("two", 2000)] {
+        let stacks = process.stacks();
+        let there = stacks.iter().filter(|stack| stack.functions().iter().flatten().any(|function| function == name));
+        let sum = there.map(StackReport::outstanding).fold((0, 0), |sum, stack| (sum.0 + stack.0, sum.1 + stack.1));
+        assert_eq!(sum, (bytes, 1000), "{name}");
     }
 }

@@ -33,8 +33,9 @@ static void *block(size_t size) {
     return memory ? memset(memory, 1, size) : abort(), memory;
 }
 
+/// Fast enough for kernels that tell memory to some dozens of pages, also where they are emulated.
 static void leak(void) {
-    for (;; usleep(10000)) {
+    for (int number = 0;; ++number % 8 ? 0 : usleep(10000)) {
         char *leaked = malloc(1024);
         memset(leaked, 1, 1024);
     }
@@ -226,9 +227,8 @@ fn all_are_attached_to_at_once_and_ordered_by_growth() {
 fn a_suspect_that_ends_is_reported_with_all_that_it_did() {
     let mut family = Family::start(&["leak", "idle"]);
     let leak = family.pids[0];
-    let mut memprof = family.sweep(&["--watch", "4s", "--duration", "1h"]);
-    memprof.hear("watching for 4s");
     family.begin();
+    let mut memprof = family.sweep(&["--watch", "4s", "--duration", "1h"]);
     memprof.hear(&format!("attached to process {leak} (leak)"));
     signal(leak, "KILL");
     let report = only(memprof);
@@ -244,9 +244,8 @@ fn a_suspect_that_ends_is_reported_with_all_that_it_did() {
 fn a_suspect_that_ends_before_it_is_attached_to_is_no_error() {
     let mut family = Family::start(&["leak"]);
     let leak = family.pids[0];
-    let mut memprof = family.sweep(&["--watch", "4s", "--duration", "1h"]);
-    memprof.hear("watching for 4s");
     family.begin();
+    let mut memprof = family.sweep(&["--watch", "4s", "--duration", "1h"]);
     memprof.hear(&format!("leak ({leak}) grows steadily"));
     signal(leak, "KILL");
     let report = only(memprof);

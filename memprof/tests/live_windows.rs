@@ -117,9 +117,7 @@ fn what_is_observed_in_windows_is_exact_and_the_rest_is_estimated() {
     target.tell("stop");
     let counts = support::numbers(&target.hear());
     let (calls, resized, kept) = (counts[0], counts[1], counts[2]);
-    // A report may have been on its way when it stopped.
-    memprof.next_report();
-    let mut report = memprof.next_report();
+    let mut report = report_of_now(&mut memprof);
     assert_contract(&report.0);
     assert_eq!((report.lost(), report.warnings()), ((0, 0, 0), vec![]));
     let process = report.process();
@@ -155,6 +153,17 @@ fn what_is_observed_in_windows_is_exact_and_the_rest_is_estimated() {
 /// An estimate takes a program to be slowed down while it is observed. One that keeps a pace is not, and is off by what it costs.
 const PACE: f64 = 0.03;
 
+/// The next report that is not on its way already.
+fn report_of_now(memprof: &mut Attached) -> Report {
+    let asked = jiff::Timestamp::now();
+    loop {
+        let report = memprof.next_report();
+        if report.0["time"].as_str().unwrap().parse::<jiff::Timestamp>().unwrap() > asked {
+            return report;
+        }
+    }
+}
+
 /// Of a report that is made while the program works, between two moments when that tells how far it is.
 fn assert_estimates_hold(target: &mut Target, memprof: &mut Attached) {
     let mut ask = || {
@@ -162,13 +171,8 @@ fn assert_estimates_hold(target: &mut Target, memprof: &mut Attached) {
         let counts = support::numbers(&target.hear());
         [counts[2] as f64, (counts[0] + counts[1]) as f64]
     };
-    let (least, asked) = (ask(), jiff::Timestamp::now());
-    let report = loop {
-        let report = memprof.next_report();
-        if report.0["time"].as_str().unwrap().parse::<jiff::Timestamp>().unwrap() > asked {
-            break report;
-        }
-    };
+    let least = ask();
+    let report = report_of_now(memprof);
     let most = ask();
     let scaled = &report.process().0["scaled"];
     let estimates = [&scaled["outstanding"]["allocations"], &scaled["totals"]["allocations"]].map(number);

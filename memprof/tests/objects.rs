@@ -3,10 +3,16 @@
 
 mod common;
 
-use std::{collections::BTreeMap, fs, path::Path, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    fs::{self, File},
+    path::Path,
+    sync::Arc,
+};
 
 use common::{Running, Seen, real, run, write};
 use memprof::{
+    elf,
     model::{AttachPlan, ObjectKind, Timestamp},
     plan::{Functions, plan},
     target::{
@@ -276,4 +282,36 @@ fn a_32_bit_process_is_refused() {
     child.kill().unwrap();
     child.wait().unwrap();
     assert!(matches!(found, Err(TargetError::ThirtyTwoBit(_))), "{found:?}");
+}
+
+/// What `objcopy --only-keep-debug` makes has lost where segments were in the file. It follows from the rest.
+#[test]
+fn segments_of_the_object_are_found_by_its_debug_file() {
+    let folder = tempfile::tempdir().unwrap();
+    write(
+        folder.path(),
+        "program.c",
+        "int data[5000] = {1}; int none[9000]; int main(void) { return data[1] + none[2]; }",
+    );
+    let layouts = [
+        "",
+        "-no-pie",
+        "-static",
+        "-Wl,-z,noseparate-code",
+        "-Wl,-z,max-page-size=0x200000",
+        "-Wl,-z,noseparate-code,-z,max-page-size=0x200000",
+        "-fuse-ld=gold",
+        "-shared -fPIC",
+    ];
+    for layout in layouts {
+        run(folder.path(), &format!("gcc -g {layout} program.c -o program"));
+        run(folder.path(), "objcopy --only-keep-debug program program.debug");
+        let [object, debug] = ["program", "program.debug"].map(|name| File::open(folder.path().join(name)).unwrap());
+        let place = |segment: &elf::Segment| (segment.offsets.start, segment.address, segment.executable);
+        let of = |segments: Vec<elf::Segment>| segments.iter().map(place).collect::<Vec<_>>();
+        let original = of(elf::segments(&object).unwrap());
+        assert_eq!([&object, &debug].map(|file| elf::has_code(file).unwrap()), [true, false], "{layout}");
+        assert_eq!(of(elf::original_segments(&debug).unwrap()), original, "{layout}");
+        assert_eq!(of(elf::original_segments(&object).unwrap()), original, "{layout}");
+    }
 }

@@ -11,7 +11,7 @@ use std::{
 use common::{Running, Seen, real, run, write};
 use memprof::{
     model::{Frame, Object, ObjectId, ObjectKind, ProfileFrame, RawFrame, Source},
-    symbols::Symbolizer,
+    symbols::{Isolation, Symbolizer},
 };
 
 /// Prints the return addresses of `probe`'s caller and of that one's. Line numbers are asserted below.
@@ -133,7 +133,7 @@ fn separate_debug_files_are_found_by_build_id_alone() {
         .run("mkdir -p debug/.build-id/ab")
         .run("objcopy --only-keep-debug leak debug/.build-id/ab/cdef0123456789.debug")
         .run("objcopy --strip-all leak");
-    let mut symbolizer = Symbolizer::new(vec![program.directory.path().join("debug")]);
+    let mut symbolizer = Symbolizer::new(vec![program.directory.path().join("debug")], Isolation::Here);
     program.assert_leaf_is_at_line_6(&mut symbolizer);
 }
 

@@ -3,14 +3,14 @@
 use anyhow::{Context as _, Result};
 
 use crate::{
-    ebpf, layering,
+    ebpf, fuzz, layering,
     process::{self, cargo, root},
-    test,
+    test, vm,
 };
 
 type Step = fn() -> Result<()>;
 
-const STEPS: [(&str, Step); 7] = [
+const STEPS: [(&str, Step); 9] = [
     ("format", format),
     ("layering", layering::check),
     ("clippy", clippy),
@@ -18,6 +18,8 @@ const STEPS: [(&str, Step); 7] = [
     ("documentation", documentation),
     ("the BPF object matches its source", ebpf::check),
     ("tests", tests),
+    ("tests on other kernels", vm::check),
+    ("fuzzing", fuzz::check),
 ];
 
 pub(crate) fn run() -> Result<()> {

@@ -12,7 +12,7 @@ use crate::process::{self, build_memprof, privileged, root, target_directory};
 
 pub(crate) fn run() -> Result<()> {
     let memprof = build_memprof()?;
-    let leak = compile_leak()?;
+    let leak = compile("leak")?;
 
     eprintln!("\nA program that leaks 456 bytes in 3 allocations, launched:");
     process::run(privileged(&memprof)?.arg("--").arg(&leak))?;
@@ -23,13 +23,25 @@ pub(crate) fn run() -> Result<()> {
     process::run(privileged(&memprof)?.args(["--pid", &pid, "--interval", "1s", "--count", "3"]))
 }
 
-fn compile_leak() -> Result<PathBuf> {
+/// Compiles one of the programs in `xtask/demo/`.
+pub(crate) fn compile(name: &str) -> Result<PathBuf> {
+    compile_with("gcc", &[], name, name)
+}
+
+/// The same without shared libraries, with musl: glibc would allocate before `main`.
+pub(crate) fn compile_statically(name: &str) -> Result<PathBuf> {
+    compile_with("musl-gcc", &["-static"], name, &format!("{name}-static"))
+}
+
+fn compile_with(compiler: &str, flags: &[&str], name: &str, program: &str) -> Result<PathBuf> {
     let folder = target_directory().join("demo");
     fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
-    let leak = folder.join("leak");
-    let source = root().join("xtask/demo");
-    process::run(Command::new("gcc").current_dir(source).args(["-g", "leak.c", "-o"]).arg(&leak))?;
-    Ok(leak)
+    let program = folder.join(program);
+    let source = format!("{name}.c");
+    let mut command = Command::new(compiler);
+    command.current_dir(root().join("xtask/demo")).arg("-g").args(flags).arg(source).arg("-o").arg(&program);
+    process::run(&mut command)?;
+    Ok(program)
 }
 
 /// The leaking program in the background, until this is dropped.

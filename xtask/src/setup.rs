@@ -17,6 +17,9 @@ pub(crate) struct Arguments {
     /// Also what `cargo xtask bench` compares memprof with
     #[arg(long)]
     bench: bool,
+    /// Also what `cargo xtask dist` needs: cargo-deb, and what checks a package
+    #[arg(long)]
+    dist: bool,
 }
 
 /// A Debian package, and what shows elsewhere that it, or its like, is installed.
@@ -43,6 +46,8 @@ const FOR_TESTS: &[Package] = &[
     package("sqlite3", "sqlite3"),
     package("libxml2-utils", "xmllint"),
     package("perl", "perl"),
+    // `go tool pprof`, which reads saved profiles.
+    package("golang-go", "go"),
     // `llc`.
     package("llvm", "llc"),
     package("redis-server", "redis-server"),
@@ -51,12 +56,24 @@ const FOR_TESTS: &[Package] = &[
     // `setpriv`, `setarch` and `script`.
     package("util-linux", "setpriv"),
     package("bsdutils", "script"),
+    package("libcap2-bin", "setcap"),
     // Allocators.
     package("libjemalloc2", "/usr/lib/x86_64-linux-gnu/libjemalloc.so.2"),
     package("libmimalloc2.0", "/usr/lib/x86_64-linux-gnu/libmimalloc.so.2"),
     package("libtcmalloc-minimal4", "/usr/lib/x86_64-linux-gnu/libtcmalloc_minimal.so.4"),
     package("musl", "/lib/ld-musl-x86_64.so.1"),
     package("musl-tools", "musl-gcc"),
+    // A browser, for the pages, and letters for it.
+    package("chromium-headless-shell", "chromium-headless-shell"),
+    package("fonts-dejavu-core", "/usr/share/fonts/truetype/dejavu/DejaVuSans.ttf"),
+    // Readers of man pages and of completions.
+    package("man-db", "man"),
+    package("groff-base", "groff"),
+    package("mandoc", "mandoc"),
+    package("zsh", "zsh"),
+    package("fish", "fish"),
+    // A terminal that tests can type at and look at.
+    package("tmux", "tmux"),
     // Headers, as a tree to walk.
     package("linux-libc-dev", "/usr/include/linux"),
 ];
@@ -76,12 +93,38 @@ const FOR_EBPF: &[Package] = &[
 const FOR_VM: &[Package] =
     &[package("qemu-system-x86", "qemu-system-x86_64"), package("busybox-static", "/bin/busybox")];
 
+/// A browser and a terminal, for pictures.
+const FOR_PICTURES: &[Package] = &[
+    package("gcc", "gcc"),
+    package("chromium-headless-shell", "chromium-headless-shell"),
+    package("fonts-dejavu-core", "/usr/share/fonts/truetype/dejavu/DejaVuSans.ttf"),
+    package("tmux", "tmux"),
+];
+
+/// What fetches readers of profiles, and runs one of them.
+const FOR_READERS: &[Package] = &[package("nodejs", "node"), package("npm", "npm")];
+
 /// Tools to compare with, beside those that the tests run, and what runs them.
 const FOR_BENCH: &[Package] =
     &[package("bpftrace", "bpftrace"), package("heaptrack", "heaptrack"), package("redis-tools", "redis-benchmark")];
 
+/// The static libc, and what looks at a package and installs it.
+const FOR_DIST: &[Package] = &[
+    package("gcc", "gcc"),
+    package("libc6-dev", "/usr/lib/x86_64-linux-gnu/libc.a"),
+    package("lintian", "lintian"),
+    package("mmdebstrap", "mmdebstrap"),
+    package("musl-tools", "musl-gcc"),
+    // `unshare`, and `mount`.
+    package("util-linux", "unshare"),
+    package("mount", "mount"),
+];
+
 /// Of bpf-linker, which cargo installs.
 const BPF_LINKER_VERSION: &str = "0.13.0";
+
+/// Of cargo-deb, likewise.
+const CARGO_DEB_VERSION: &str = "3.8.0";
 
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     install(FOR_TESTS)?;
@@ -95,12 +138,29 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     if arguments.bench {
         install(FOR_BENCH)?;
     }
-    if arguments.vm { install(FOR_VM) } else { Ok(()) }
+    if arguments.vm {
+        install(FOR_VM)?;
+    }
+    if arguments.dist { install_for_dist() } else { Ok(()) }
 }
 
 /// Installs what the tests need.
 pub(crate) fn install_for_tests() -> Result<()> {
     install(FOR_TESTS)
+}
+
+/// Installs what makes the pictures in the README.
+pub(crate) fn install_for_pictures() -> Result<()> {
+    install(FOR_PICTURES)
+}
+
+/// Installs what fetches and runs readers of profiles.
+pub(crate) fn install_for_readers() -> Result<()> {
+    // Other packages of Node have npm in them, and exclude Debian's.
+    if FOR_READERS.iter().all(|package| is_on_path(package.proof)) {
+        return Ok(());
+    }
+    install(FOR_READERS)
 }
 
 /// Installs what runs the tests on another kernel, which must be Debian's.
@@ -110,6 +170,15 @@ pub(crate) fn install_for_vm() -> Result<()> {
     }
     install(FOR_TESTS)?;
     install(FOR_VM)
+}
+
+/// Installs what makes a release, and checks it.
+pub(crate) fn install_for_dist() -> Result<()> {
+    install(FOR_DIST)?;
+    if is_on_path("cargo-deb") {
+        return Ok(());
+    }
+    process::run(cargo().args(["install", "cargo-deb", "--version", CARGO_DEB_VERSION, "--locked"]))
 }
 
 fn install(packages: &[Package]) -> Result<()> {
@@ -137,7 +206,7 @@ impl Package {
 }
 
 /// Debian and what derives from it.
-fn is_debian() -> bool {
+pub(crate) fn is_debian() -> bool {
     is_on_path("apt-get") && is_on_path("dpkg-query") && Path::new("/etc/debian_version").exists()
 }
 

@@ -3,7 +3,7 @@
 use std::{path::PathBuf, time::Duration};
 
 use bytesize::ByteSize;
-use clap::Args;
+use clap::{Args, ValueEnum};
 
 use super::{
     record::refuse_repetition,
@@ -11,7 +11,9 @@ use super::{
 };
 use crate::{
     model::{Sampling, Selection},
-    session::{Following, Format, Functions, Growing, Options, PERIOD_OF_ALL, Reach, Sizes, Unwind},
+    session::{
+        Checking, Destination, Following, Format, Functions, Growing, Options, PERIOD_OF_ALL, Reach, Sizes, Unwind,
+    },
 };
 
 const AFTERWORD: &str = "\
@@ -47,9 +49,9 @@ pub(super) struct Growth {
     /// Stacks to show of each process; 0 for all
     #[arg(short, long, value_name = "N", default_value_t = 10, help_heading = "Report")]
     top: usize,
-    /// Format of the report
-    #[arg(short, long, value_enum, default_value_t, help_heading = "Report")]
-    format: Format,
+    /// Format of the report [default: json in a file of that name; text]
+    #[arg(short, long, value_enum, help_heading = "Report")]
+    format: Option<GrowthFormat>,
     /// Write reports to a file instead of standard output
     #[arg(short, long, value_name = "FILE", help_heading = "Report")]
     output: Option<PathBuf>,
@@ -62,18 +64,38 @@ pub(super) struct Growth {
     unwind_memory: ByteSize,
 }
 
+/// What a report of growth can be written in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum GrowthFormat {
+    /// For people
+    Text,
+    /// One JSON object a report, one a line
+    Json,
+}
+
 impl Growth {
+    fn format(&self) -> Format {
+        let by_name = self.output.as_deref().map(Format::of_file_name);
+        match (self.format, by_name) {
+            (Some(GrowthFormat::Json), _) | (None, Some(Format::Json)) => Format::Json,
+            _ => Format::Text,
+        }
+    }
+
     pub(super) fn into_session(self, log_programs: bool) -> (Growing, Options) {
         refuse_repetition(&self.pid);
         let period = self.period.unwrap_or(if self.all { PERIOD_OF_ALL } else { 1 });
+        let format = self.format();
+        let selection = Selection { top: (self.top > 0).then_some(self.top), ..Selection::default() };
         let growing = Growing { pids: (!self.all).then_some(self.pid), period };
         let options = Options {
             interval: Some(self.interval),
             count: self.count,
             duration: self.duration,
-            selection: Selection { top: (self.top > 0).then_some(self.top), ..Selection::default() },
-            format: self.format,
-            output: self.output,
+            selection,
+            outputs: vec![Destination { format, path: self.output, selection }],
+            checking: Checking::default(),
+            trace: None,
             functions: Functions::with([]),
             unwind: self.unwind,
             sampling: Sampling::default(),
@@ -87,6 +109,7 @@ impl Growth {
             },
             reach: Reach::Targets,
             following: Following::Nobody,
+            is_live: false,
             log_programs,
         };
         (growing, options)

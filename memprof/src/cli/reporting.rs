@@ -8,21 +8,28 @@ use clap::{Args, error::ErrorKind};
 use super::{
     refuse,
     values::{overhead_limit, ring_size, sample_rate, size, table_size, unwind_memory},
+    writing::Writing,
 };
 use crate::{
-    model::{AllocatorFunction, OverheadLimit, Sampling, Selection, Sort},
-    session::{Following, Format, Functions, Options, Reach, Sizes, Unwind, parse_function},
+    model::{AllocatorFunction, Moment, OverheadLimit, Sampling, Selection, Sort},
+    session::{Checking, Destination, Following, Format, Functions, Options, Reach, Sizes, Unwind, parse_function},
 };
+
+/// Stacks that are shown where nothing else is asked for.
+const DEFAULT_TOP: usize = 10;
 
 /// What is reported.
 #[derive(Args, Debug)]
 pub(super) struct Reporting {
-    /// Stacks to show of each process; 0 for all
-    #[arg(short, long, value_name = "N", default_value_t = 10, help_heading = "Report")]
-    top: usize,
+    /// Stacks to show of each process; 0 for all [default: 10 in text and JSON; all in other formats]
+    #[arg(short, long, value_name = "N", help_heading = "Report")]
+    top: Option<usize>,
     /// Order of the stacks [default: bytes; growth with sweep]
     #[arg(long, value_enum, help_heading = "Report")]
     sort: Option<Sort>,
+    /// Show stacks as they stood when their process held most
+    #[arg(long, conflicts_with_all = ["older", "min_size", "max_size", "show_allocations"], help_heading = "Report")]
+    at_peak: bool,
     /// Only allocations at least this old, such as 30s
     #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration, help_heading = "Report")]
     older: Option<Duration>,
@@ -35,12 +42,8 @@ pub(super) struct Reporting {
     /// List every allocation of the stacks shown
     #[arg(long, help_heading = "Report")]
     show_allocations: bool,
-    /// Format of the report
-    #[arg(short, long, value_enum, default_value_t, help_heading = "Report")]
-    format: Format,
-    /// Write reports to a file instead of standard output
-    #[arg(short, long, value_name = "FILE", help_heading = "Report")]
-    output: Option<PathBuf>,
+    #[command(flatten)]
+    writing: Writing,
 }
 
 /// How it is observed.
@@ -68,8 +71,8 @@ pub(super) struct Observing {
 /// Functions that memprof does not know.
 #[derive(Args, Debug)]
 pub(super) struct OwnFunctions {
-    /// A function of the program's own that allocates or frees, and the one of C that it is like: pool_alloc:malloc;
-    /// pool_alloc:malloc+1 if one other argument comes first. Can be given several times
+    /// A function of the program's own that allocates or frees, and the one of C that it is like: pool_alloc:malloc, or
+    /// pool_alloc:malloc+1 if one other argument comes first; can be given several times
     #[arg(long = "function", value_name = "NAME:KIND", value_parser = parse_function)]
     own: Vec<AllocatorFunction>,
 }
@@ -106,6 +109,7 @@ pub(super) struct Timing {
 impl Reporting {
     /// What each option allows by itself, but not all together. Ends the process, as clap does with its own findings.
     pub(super) fn refuse_contradictions(&self) {
+        self.writing.refuse_repetition();
         if let (Some(least), Some(greatest)) = (self.min_size, self.max_size)
             && least > greatest
         {
@@ -113,19 +117,68 @@ impl Reporting {
         }
     }
 
-    fn selection(&self, default_sort: Sort) -> Selection {
+    /// What a live view begins with. It is all that it needs to be told.
+    pub(super) fn live(sort: Sort, older: Option<Duration>, sizes: (Option<ByteSize>, Option<ByteSize>)) -> Self {
+        let (min_size, max_size) = sizes;
+        let (top, at_peak, show_allocations, writing) = (None, false, false, Writing::default());
+        Self { top, sort: Some(sort), at_peak, older, min_size, max_size, show_allocations, writing }
+    }
+
+    /// Where reports go, and what of them.
+    pub(super) fn destinations(&self, default_sort: Sort) -> Vec<Destination> {
+        let destination = |(path, format): (Option<PathBuf>, Format)| {
+            let selection = self.selection(default_sort);
+            let top = if format.wants_all_stacks() { self.top.filter(|top| *top > 0) } else { selection.top };
+            let selection = Selection { top, show_groups: format.wants_all_stacks(), ..selection };
+            Destination { path, format, selection }
+        };
+        self.writing.files().into_iter().map(destination).collect()
+    }
+
+    /// Ends the process likewise if a log of calls is asked for where there are reports only.
+    pub(super) fn refuse_log(&self) {
+        self.writing.refuse_log();
+    }
+
+    /// Whether the order is that of blocks which are freed soon.
+    pub(super) fn sorts_by_temporary(&self) -> bool {
+        self.sort == Some(Sort::Temporary)
+    }
+
+    pub(super) fn selection(&self, default_sort: Sort) -> Selection {
+        let top = self.top.unwrap_or(DEFAULT_TOP);
         Selection {
-            top: (self.top > 0).then_some(self.top),
+            top: (top > 0).then_some(top),
             sort: self.sort.unwrap_or(default_sort),
             older: self.older,
             min_size: self.min_size.map(|size| size.as_u64()),
             max_size: self.max_size.map(|size| size.as_u64()),
             show_allocations: self.show_allocations,
+            show_groups: false,
+            moment: if self.at_peak { Moment::Peak } else { Moment::Now },
         }
     }
 }
 
 impl Observing {
+    /// What cannot be known where only some allocations are observed. Ends the process likewise.
+    pub(super) fn refuse_contradictions(&self, reporting: &Reporting) {
+        if self.is_partial() && reporting.sorts_by_temporary() {
+            refuse(
+                ErrorKind::ArgumentConflict,
+                "--sort temporary needs every allocation: not with --sample or --max-overhead",
+            );
+        }
+        if self.has_limit() && reporting.at_peak {
+            refuse(ErrorKind::ArgumentConflict, "--at-peak needs all of the time: not with --max-overhead");
+        }
+    }
+
+    /// Whether some allocations only are observed.
+    pub(super) fn is_partial(&self) -> bool {
+        self.sample.is_some() || self.has_limit()
+    }
+
     /// Whether a process may bear only so much.
     pub(super) fn has_limit(&self) -> bool {
         self.max_overhead.is_some()
@@ -144,8 +197,9 @@ impl Observing {
             count: timing.count,
             duration: timing.duration,
             selection: reporting.selection(default_sort),
-            format: reporting.format,
-            output: reporting.output,
+            outputs: reporting.destinations(default_sort),
+            checking: Checking::default(),
+            trace: None,
             functions: self.functions.into_functions(),
             unwind: self.unwind,
             sampling: self.sample.map_or(Sampling::default(), |rate| Sampling::by_bytes(rate.as_u64())),
@@ -153,6 +207,7 @@ impl Observing {
             reach: Reach::Targets,
             following: Following::Nobody,
             sizes: self.tables.sizes(),
+            is_live: false,
             log_programs,
         }
     }

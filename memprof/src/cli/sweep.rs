@@ -5,6 +5,7 @@ use std::time::Duration;
 use clap::{Args, error::ErrorKind};
 
 use super::{
+    checking::CheckingOptions,
     refuse,
     reporting::{Observing, Reporting, Timing},
     values::period,
@@ -42,29 +43,33 @@ pub(super) struct Sweep {
     #[command(flatten)]
     reporting: Reporting,
     #[command(flatten)]
+    checking: CheckingOptions,
+    #[command(flatten)]
     observing: Observing,
 }
 
 impl Sweep {
     pub(super) fn into_session(self, log_programs: bool) -> (Whom, Options) {
         self.reporting.refuse_contradictions();
+        self.reporting.refuse_log();
+        self.observing.refuse_contradictions(&self.reporting);
         if self.count.is_some() && self.interval.is_none() {
             refuse(ErrorKind::MissingRequiredArgument, "--count needs --interval with sweep");
         }
         let timing = Timing { interval: self.interval, count: self.count, duration: Some(self.duration) };
-        let (reach, following) = self.whom();
+        let (reach, following) = whom(self.all, self.parent, &self.observing);
         let options = self.observing.into_options(self.reporting, Sort::Growth, timing, log_programs);
-        let options = Options { reach, following, ..options };
+        let options = Options { reach, following, checking: self.checking.into_checking(), ..options };
         let watch = (!self.all).then_some(self.watch);
         let sweep = session::Sweep { watch, suspects: self.suspects.into(), parent: self.parent };
         (Whom::Machine(sweep), options)
     }
+}
 
-    /// What is attached to everything reaches everyone in any case, but for a limit to what that costs each. Otherwise nobody is to pay
-    /// but the suspects.
-    fn whom(&self) -> (Reach, Following) {
-        let reach = if self.all && !self.observing.has_limit() { Reach::Everyone } else { Reach::Targets };
-        let is_everyone = self.all && self.parent.is_none();
-        (reach, if is_everyone { Following::Everyone } else { Following::Children })
-    }
+/// What is attached to everything reaches everyone in any case, but for a limit to what that costs each. Otherwise nobody is to pay
+/// but the suspects.
+pub(super) fn whom(all: bool, parent: Option<u32>, observing: &Observing) -> (Reach, Following) {
+    let reach = if all && !observing.has_limit() { Reach::Everyone } else { Reach::Targets };
+    let is_everyone = all && parent.is_none();
+    (reach, if is_everyone { Following::Everyone } else { Following::Children })
 }

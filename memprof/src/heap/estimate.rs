@@ -37,6 +37,14 @@ impl Estimate {
         self.apply(block, u128::wrapping_sub);
     }
 
+    /// Adds all blocks of another sum.
+    pub(super) fn merge(&mut self, other: &Self) {
+        self.bytes = self.bytes.wrapping_add(other.bytes);
+        self.allocations = self.allocations.wrapping_add(other.allocations);
+        self.variance_of_bytes = self.variance_of_bytes.wrapping_add(other.variance_of_bytes);
+        self.variance_of_allocations = self.variance_of_allocations.wrapping_add(other.variance_of_allocations);
+    }
+
     fn apply(&mut self, Weighed { size, weight }: Weighed, combine: fn(u128, u128) -> u128) {
         let (size, weight, one) = (u128::from(size), u128::from(weight), u128::from(WEIGHT_OF_ONE));
         self.bytes = combine(self.bytes, size * weight);

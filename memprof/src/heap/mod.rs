@@ -6,6 +6,7 @@
 //! Sums are modulo 2^64, so that no size that a target makes up can stop the profiler: what is added is taken away
 //! again to the unit.
 
+mod block_groups;
 mod blocks;
 mod chunks;
 mod estimate;
@@ -23,9 +24,18 @@ use blocks::{Block, Blocks};
 use estimate::Weighed;
 use sums::{StackSums, Sum};
 
-use crate::model::{Allocation, Outstanding, Sampling, StackId, StandardError, Timestamp, Totals};
+use crate::model::{Allocation, Free, Outstanding, Sampling, StackId, StandardError, Timestamp, Totals};
 
 pub use select::SelectedStacks;
+
+/// When most was outstanding.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct HeapPeak {
+    /// What was.
+    pub outstanding: Outstanding,
+    /// At which [`Heap::settle`].
+    pub time: Timestamp,
+}
 
 /// The heap of one image ([`crate::model::ImageId`]).
 ///
@@ -39,7 +49,7 @@ pub struct Heap {
     stacks: StackSums,
     all: Sum,
     freed: Totals,
-    peak_bytes: u64,
+    peak: HeapPeak,
 }
 
 impl Heap {
@@ -60,9 +70,10 @@ impl Heap {
         self.stacks.clear();
     }
 
-    /// Drops what it keeps of stacks that hold nothing, and held nothing when growth began to be counted.
-    pub fn forget_idle_stacks(&mut self) {
-        self.stacks.forget_idle();
+    /// Drops what it keeps of stacks that hold nothing, and held nothing when growth began to be counted, or at the peak. Returns
+    /// how many lasting blocks came to each.
+    pub fn forget_idle_stacks(&mut self) -> Vec<(StackId, i64)> {
+        self.stacks.forget_idle()
     }
 
     /// Takes in a block that was allocated and had not been freed when the kernel side let go of it.
@@ -71,7 +82,11 @@ impl Heap {
     /// the one that came earlier counts as freed, in whichever order they arrive.
     pub fn allocate(&mut self, allocation: Allocation) {
         match self.blocks.get_mut(allocation.address) {
-            Some(block) if block.time > allocation.time.0 => count_free(&mut self.freed, allocation.size),
+            Some(block) if block.time > allocation.time.0 => {
+                let stack = self.stacks.index_of(allocation.stack);
+                self.stacks.arrive(stack);
+                count_free(&mut self.freed, allocation.size);
+            }
             Some(block) => {
                 let fresh = Block::new(&allocation, self.stacks.index_of(allocation.stack));
                 let replaced = std::mem::replace(block, fresh);
@@ -89,25 +104,32 @@ impl Heap {
     /// Removes the block at `address` if it was allocated before `time`; a block of that time or later was handed out
     /// after this free. Returns whether a block was removed: `false` for a pointer that is not known.
     pub fn free(&mut self, address: u64, time: Timestamp) -> bool {
-        let removed = self.blocks.remove_if(address, |block| block.time < time.0);
-        if let Some(block) = removed {
-            self.count_release(block);
-        }
-        removed.is_some()
+        self.release(address, time).is_some()
     }
 
-    /// Applies frees as [`Self::free`] does, in less time where there are millions of blocks. Some tens of them at a time are best.
-    pub fn free_all(&mut self, frees: &[(u64, Timestamp)]) {
-        self.blocks.prefetch(frees.iter().map(|(address, _)| *address));
-        for &(address, time) in frees {
-            self.free(address, time);
+    /// Applies frees as [`Self::free`] does, in less time where there are millions of blocks, and takes in which blocks were not lasting.
+    /// Some tens of them at a time are best.
+    pub fn free_all(&mut self, frees: &[Free]) {
+        self.blocks.prefetch(frees.iter().map(|free| free.address));
+        for free in frees {
+            let released = self.release(free.address, free.time);
+            // It may have been replaced before: then it came here, too. Another block there was another thread's.
+            if let Some(newest) = free.newest
+                && released.is_none_or(|block| block.time == newest.time.0)
+            {
+                self.stacks.take_back(newest.stack);
+            }
         }
     }
 
     /// Tells that a drained batch and the frees that go with it have been applied. Only then is what is outstanding the
     /// truth of one moment, and counts for the peak: halfway, freed blocks are still in.
-    pub fn settle(&mut self) {
-        self.peak_bytes = self.peak_bytes.max(self.all.outstanding().bytes);
+    pub fn settle(&mut self, time: Timestamp) {
+        let outstanding = self.all.outstanding();
+        if outstanding.bytes > self.peak.outstanding.bytes {
+            self.peak = HeapPeak { outstanding, time };
+            self.stacks.begin_peak();
+        }
     }
 
     /// Starts a new interval: growth is counted from here on.
@@ -142,15 +164,27 @@ impl Heap {
         self.all.growth_bytes()
     }
 
-    /// Most bytes outstanding at any [`Heap::settle`].
-    pub fn peak_bytes(&self) -> u64 {
-        self.peak_bytes
+    /// The most that was outstanding at any [`Heap::settle`].
+    pub fn peak(&self) -> HeapPeak {
+        self.peak
+    }
+
+    /// How many blocks came to each stack that were not freed by their thread before that allocated again. While sampling, a block comes
+    /// at each drain.
+    pub fn lasting(&self) -> impl Iterator<Item = (StackId, i64)> {
+        self.stacks.iter().map(|stack| (stack.id, stack.lasting))
     }
 
     /// The frees that were applied here. The allocations, and the frees of blocks that never got here, are counted by
     /// the kernel side: those fields are zero, so that the two can be added.
     pub fn freed(&self) -> Totals {
         self.freed
+    }
+
+    fn release(&mut self, address: u64, time: Timestamp) -> Option<Block> {
+        let removed = self.blocks.remove_if(address, |block| block.time < time.0)?;
+        self.count_release(removed);
+        Some(removed)
     }
 
     fn weigh(&self, size: u64) -> Weighed {
@@ -160,13 +194,13 @@ impl Heap {
     fn count_allocation(&mut self, block: Block) {
         let weighed = self.weigh(block.size);
         self.all.estimate.add(weighed);
-        self.stacks.sum_mut(block.stack).estimate.add(weighed);
+        self.stacks.arrive(block.stack).add(weighed);
     }
 
     fn count_release(&mut self, block: Block) {
         let weighed = self.weigh(block.size);
         self.all.estimate.remove(weighed);
-        self.stacks.sum_mut(block.stack).estimate.remove(weighed);
+        self.stacks.change(block.stack).remove(weighed);
         count_free(&mut self.freed, block.size);
     }
 }

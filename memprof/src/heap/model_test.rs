@@ -6,16 +6,20 @@ use std::{
     time::Duration,
 };
 
+use clap::ValueEnum as _;
 use proptest::prelude::*;
 
 use super::*;
-use crate::model::{Ages, LiveAllocation, RawFrame, Selection, Sort, StackSnapshot, StandardError, Trend};
+use crate::model::{
+    Ages, BlockGroup, Free, LiveAllocation, Moment, Newest, RawFrame, Selection, Sort, StackSnapshot, StackTotals,
+};
 
 #[derive(Clone, Debug)]
 enum Operation {
     Allocate(Allocation),
-    Free { address: u64, time: Timestamp },
+    Free(Free),
     Report,
+    Settle,
 }
 
 fn operation() -> impl Strategy<Value = Operation> {
@@ -23,22 +27,27 @@ fn operation() -> impl Strategy<Value = Operation> {
     let allocation = (0..40u64, 0..5000u64, 0..8u64, time()).prop_map(|(address, size, stack, time)| {
         Operation::Allocate(Allocation { address: address * 16, size, stack: StackId(stack), time })
     });
-    let free = (0..40u64, time()).prop_map(|(address, time)| Operation::Free { address: address * 16, time });
-    prop_oneof![5 => allocation, 3 => free, 1 => Just(Operation::Report)]
+    let newest = prop::option::of((0..8u64, time()).prop_map(|(stack, time)| Newest { stack: StackId(stack), time }));
+    let free = (0..40u64, time(), newest)
+        .prop_map(|(address, time, newest)| Operation::Free(Free { address: address * 16, time, newest }));
+    prop_oneof![5 => allocation, 3 => free, 1 => Just(Operation::Report), 1 => Just(Operation::Settle)]
 }
 
 fn selection() -> impl Strategy<Value = Selection> {
-    let sort = prop_oneof![Just(Sort::Bytes), Just(Sort::Allocations), Just(Sort::Age), Just(Sort::Growth)];
+    let sort = prop::sample::select(Sort::value_variants().to_vec());
+    let moment = prop_oneof![3 => Just(Moment::Now), 1 => Just(Moment::Peak)];
     let size = || prop::option::of(0..5000u64);
     let older = prop::option::of((0..60u64).prop_map(std::time::Duration::from_nanos));
-    (prop::option::of(0..9usize), sort, older, size(), size(), any::<bool>()).prop_map(
-        |(top, sort, older, min_size, max_size, show_allocations)| Selection {
+    (prop::option::of(0..9usize), sort, older, size(), size(), any::<[bool; 2]>(), moment).prop_map(
+        |(top, sort, older, min_size, max_size, [show_allocations, show_groups], moment)| Selection {
             top,
             sort,
             older,
             min_size,
             max_size,
             show_allocations,
+            show_groups,
+            moment,
         },
     )
 }
@@ -49,18 +58,27 @@ struct Model {
     live: BTreeMap<u64, Allocation>,
     freed: Totals,
     reported: HashMap<StackId, i64>,
+    lasting: BTreeMap<StackId, i64>,
+    peak: (Outstanding, BTreeMap<StackId, Outstanding>),
 }
 
 impl Model {
     fn apply(&mut self, operation: &Operation) {
         match operation {
             Operation::Allocate(allocation) => self.allocate(*allocation),
-            Operation::Free { address, time } => self.free(*address, *time),
+            Operation::Free(free) => self.free(free),
             Operation::Report => self.reported = self.bytes_by_stack(),
+            Operation::Settle => {
+                let outstanding = self.outstanding();
+                if outstanding.bytes > self.peak.0.bytes {
+                    self.peak = (outstanding, self.by_stack());
+                }
+            }
         }
     }
 
     fn allocate(&mut self, allocation: Allocation) {
+        *self.lasting.entry(allocation.stack).or_default() += 1;
         let Some(known) = self.live.get(&allocation.address).copied() else {
             self.live.insert(allocation.address, allocation);
             return;
@@ -70,10 +88,16 @@ impl Model {
         self.freed += Totals { frees: 1, freed_bytes: earlier.size, ..Totals::default() };
     }
 
-    fn free(&mut self, address: u64, time: Timestamp) {
-        if self.live.get(&address).is_some_and(|known| known.time < time) {
-            let size = self.live.remove(&address).map_or(0, |block| block.size);
-            self.freed += Totals { frees: 1, freed_bytes: size, ..Totals::default() };
+    fn free(&mut self, free: &Free) {
+        let known = self.live.get(&free.address).copied().filter(|known| known.time < free.time);
+        if let Some(block) = known {
+            self.live.remove(&free.address);
+            self.freed += Totals { frees: 1, freed_bytes: block.size, ..Totals::default() };
+        }
+        if let Some(newest) = free.newest
+            && known.is_none_or(|block| block.time == newest.time)
+        {
+            *self.lasting.entry(newest.stack).or_default() -= 1;
         }
     }
 
@@ -105,6 +129,9 @@ impl Model {
             Sort::Allocations => stacks.sort_by_key(|stack| Reverse(stack.outstanding.allocations)),
             Sort::Age => stacks.sort_by_key(|stack| Reverse(stack.ages.oldest)),
             Sort::Growth => stacks.sort_by_key(|stack| Reverse(stack.growth_bytes)),
+            Sort::Churn => stacks.sort_by_key(|stack| Reverse(stack.totals.allocations)),
+            Sort::Temporary => stacks.sort_by_key(|stack| Reverse(stack.totals.temporary)),
+            Sort::Peak => stacks.sort_by_key(|stack| Reverse(stack.at_peak.bytes)),
         }
         let selected = stacks.len();
         stacks.truncate(selection.top.unwrap_or(selected));
@@ -118,23 +145,40 @@ impl Model {
             .filter(|block| selection.admits(block.size, block.age))
             .collect();
         blocks.sort_by_key(|block| Reverse(block.age));
-        Some(StackSnapshot {
-            id,
-            outstanding: Outstanding {
-                bytes: blocks.iter().map(|block| block.size).sum(),
-                allocations: blocks.len() as u64,
-            },
-            standard_error: StandardError::default(),
-            scaled: None,
+        let held = Outstanding { bytes: blocks.iter().map(|block| block.size).sum(), allocations: blocks.len() as u64 };
+        let at_peak = self.peak.1.get(&id).copied().unwrap_or_default();
+        let outstanding = if selection.moment == Moment::Now { held } else { at_peak };
+        let totals = totals_of(id);
+        let was_there = totals.allocations > 0 || at_peak.allocations > 0;
+        let is_selected = outstanding.allocations > 0 || selection.shows_idle_stacks() && was_there;
+        is_selected.then(|| StackSnapshot {
+            outstanding,
             growth_bytes: self.bytes_by_stack().get(&id).unwrap_or(&0) - self.reported.get(&id).unwrap_or(&0),
-            total_allocations: id.0,
-            ages: ages(&blocks)?,
-            trend: Trend::NONE,
-            frames: Vec::new(),
-            truncated: None,
+            totals,
+            at_peak,
+            ages: ages(&blocks).unwrap_or_default(),
+            groups: if selection.show_groups { groups(&blocks) } else { Vec::new() },
             allocations: if selection.show_allocations { blocks } else { Vec::new() },
+            ..StackSnapshot::empty(id, Vec::new())
         })
     }
+}
+
+/// Every second stack has allocated something, whatever is known of its blocks.
+fn totals_of(stack: StackId) -> StackTotals {
+    match stack.0 % 2 {
+        0 => StackTotals::default(),
+        _ => StackTotals { allocations: stack.0, allocated_bytes: 9, temporary: Some(8 - stack.0) },
+    }
+}
+
+/// Ages are below a hundred nanoseconds here, two digits.
+fn groups(blocks: &[LiveAllocation]) -> Vec<BlockGroup> {
+    let mut groups = BTreeMap::<_, Outstanding>::new();
+    for block in blocks {
+        *groups.entry((block.size, block.age)).or_default() += Outstanding { bytes: block.size, allocations: 1 };
+    }
+    groups.into_iter().map(|((size, age), outstanding)| BlockGroup { size, age, outstanding }).collect()
 }
 
 /// Of blocks in the order of their ages.
@@ -148,10 +192,9 @@ fn ages(blocks: &[LiveAllocation]) -> Option<Ages> {
 fn apply(heap: &mut Heap, operation: &Operation) {
     match operation {
         Operation::Allocate(allocation) => heap.allocate(*allocation),
-        Operation::Free { address, time } => {
-            heap.free(*address, *time);
-        }
+        Operation::Free(free) => heap.free_all(&[*free]),
         Operation::Report => heap.mark_reported(),
+        Operation::Settle => heap.settle(Timestamp(1)),
     }
 }
 
@@ -182,7 +225,9 @@ struct Pipeline {
     frees: u64,
     nursery: BTreeMap<u64, Allocation>,
     frees_in_nursery: u64,
-    ring: VecDeque<(u64, Timestamp)>,
+    newest: Option<Allocation>,
+    lasting: BTreeMap<StackId, i64>,
+    ring: VecDeque<Free>,
     heap: Heap,
 }
 
@@ -202,6 +247,7 @@ impl Pipeline {
         let allocation = Allocation { address, size, stack, time: Timestamp(self.clock) };
         self.live.insert(address, allocation);
         self.nursery.insert(address, allocation);
+        self.newest = Some(allocation);
     }
 
     fn free(&mut self, address: u64) {
@@ -210,19 +256,26 @@ impl Pipeline {
         if self.nursery.remove(&address).is_some() {
             self.frees_in_nursery += 1;
         } else {
-            self.ring.push_back((address, Timestamp(self.clock)));
+            let newest = self.newest.filter(|newest| newest.address == address);
+            if let Some(newest) = newest {
+                *self.lasting.entry(newest.stack).or_default() -= 1;
+            }
+            let newest = newest.map(|Allocation { stack, time, .. }| Newest { stack, time });
+            self.ring.push_back(Free { address, time: Timestamp(self.clock), newest });
         }
     }
 
     fn drain(&mut self) {
-        std::mem::take(&mut self.nursery).into_values().for_each(|allocation| self.heap.allocate(allocation));
+        for allocation in std::mem::take(&mut self.nursery).into_values() {
+            *self.lasting.entry(allocation.stack).or_default() += 1;
+            self.heap.allocate(allocation);
+        }
     }
 
     fn read_ring(&mut self, frees: usize) {
         self.drain();
-        for (address, time) in self.ring.drain(..frees.min(self.ring.len())) {
-            self.heap.free(address, time);
-        }
+        let frees: Vec<_> = self.ring.drain(..frees.min(self.ring.len())).collect();
+        self.heap.free_all(&frees);
     }
 }
 
@@ -240,8 +293,11 @@ proptest! {
             prop_assert_eq!(heap.freed(), model.freed);
         }
         prop_assert_eq!(heap.outstanding_by_stack().collect::<BTreeMap<_, _>>(), model.by_stack());
+        prop_assert_eq!(heap.lasting().collect::<BTreeMap<_, _>>(), model.lasting.clone());
+        prop_assert_eq!(heap.peak().outstanding, model.peak.0);
         let now = Timestamp(50);
-        let selected = heap.select(&selection, now, |id| id, |id| id.0, |_| (Vec::new(), None));
+        let totals = (0..8).map(|id| (StackId(id), totals_of(StackId(id)))).collect();
+        let selected = heap.select(&selection, now, |id| id, &totals, |_| (Vec::new(), None));
         prop_assert_eq!(selected, model.select(&selection, now));
     }
 
@@ -254,5 +310,6 @@ proptest! {
         prop_assert_eq!(pipeline.heap.outstanding(), truth.outstanding());
         prop_assert_eq!(pipeline.heap.outstanding_by_stack().collect::<BTreeMap<_, _>>(), truth.by_stack());
         prop_assert_eq!(pipeline.heap.freed().frees + pipeline.frees_in_nursery, pipeline.frees);
+        prop_assert_eq!(pipeline.heap.lasting().collect::<BTreeMap<_, _>>(), pipeline.lasting);
     }
 }

@@ -7,9 +7,12 @@
 //! W = Σ ((1−p)/p² y²)² p (1−p). Four standard errors are allowed of each: one outcome of 15,800 is further off.
 #![allow(clippy::cast_precision_loss, reason = "what is compared is far coarser")]
 
+use std::collections::HashMap;
+
 use memprof_common::sampling::{CERTAIN, chance, is_taken};
 
 use super::*;
+use crate::model::{Moment, Selection};
 
 const SEEDS: u64 = 2000;
 const RATE: u64 = 64 << 10;
@@ -134,7 +137,7 @@ fn blocks_of_at_least_the_rate_are_exact() {
 fn the_figures_of_stacks_add_up_as_their_variances_do() {
     let heap = sample(&[300, 5000, 40_000].repeat(400), 7);
     let select = |_| (Vec::<()>::new(), None);
-    let stacks = heap.select(&Default::default(), Timestamp(8), |id| id, |_| 0, select).shown;
+    let stacks = heap.select(&Default::default(), Timestamp(8), |id| id, &HashMap::new(), select).shown;
     assert_eq!(stacks.len(), 3);
     let sum =
         |of: fn(StandardError) -> f64| stacks.iter().map(|stack| of(stack.standard_error).powi(2)).sum::<f64>().sqrt();
@@ -161,14 +164,24 @@ fn growth_and_peak_outlive_a_new_beginning() {
     let block = |address, size| Allocation { address, size, stack: StackId(1), time: Timestamp(1) };
     let mut heap = Heap::sampled(Sampling::by_bytes(RATE));
     heap.allocate(block(16, RATE));
-    heap.settle();
+    heap.settle(Timestamp(2));
     heap.mark_reported();
     heap.begin_again();
-    heap.settle();
-    assert_eq!((heap.outstanding(), heap.growth_bytes(), heap.peak_bytes()), (Outstanding::default(), -65536, RATE));
+    heap.settle(Timestamp(2));
+    assert_eq!(
+        (heap.outstanding(), heap.growth_bytes(), heap.peak().outstanding.bytes),
+        (Outstanding::default(), -65536, RATE)
+    );
     heap.allocate(block(16, RATE));
     heap.allocate(block(32, 2 * RATE));
-    heap.settle();
-    assert_eq!((heap.growth_bytes(), heap.peak_bytes()), (2 * 65536, 3 * RATE));
+    heap.settle(Timestamp(2));
+    assert_eq!((heap.growth_bytes(), heap.peak().outstanding.bytes), (2 * 65536, 3 * RATE));
+    heap.begin_again();
+    heap.allocate(block(16, RATE));
+    let at_peak = Selection { moment: Moment::Peak, ..Selection::default() };
+    let frames = |_| (Vec::<()>::new(), None);
+    let stacks = heap.select(&at_peak, Timestamp(3), |id| id, &HashMap::new(), frames).shown;
+    let held = Outstanding { bytes: 3 * RATE, allocations: 2 };
+    assert_eq!(stacks.iter().map(|stack| (stack.outstanding, stack.at_peak)).collect::<Vec<_>>(), [(held, held)]);
     assert_eq!(heap.freed(), Totals::default());
 }

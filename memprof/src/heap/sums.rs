@@ -40,10 +40,37 @@ impl Sum {
 }
 
 /// The sum of one stack.
+///
+/// What it held at the peak is not copied when there is a new one, which may be at every drain, and for every stack: it is put
+/// aside at the first change after that.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct StackSum {
     pub(super) id: StackId,
     pub(super) sum: Sum,
+    /// All blocks that came here, less those of which [`StackSums::take_back`] says that they do not count.
+    pub(super) lasting: i64,
+    /// What was put aside.
+    at_peak: Estimate,
+    /// At which peak. If that is not the last, nothing has changed since the last.
+    peak: u64,
+}
+
+impl StackSum {
+    fn new(id: StackId, peak: u64) -> Self {
+        Self { id, sum: Sum::default(), lasting: 0, at_peak: Estimate::default(), peak }
+    }
+
+    /// What it held at the last of so many peaks.
+    fn at_peak(&self, peaks: u64) -> Estimate {
+        if self.peak == peaks { self.at_peak } else { self.sum.estimate }
+    }
+
+    fn put_aside(&mut self, peaks: u64) {
+        if self.peak != peaks {
+            self.at_peak = self.sum.estimate;
+            self.peak = peaks;
+        }
+    }
 }
 
 /// The sums of all stacks, each of which has an index that fits in four bytes of a block.
@@ -53,6 +80,8 @@ pub(super) struct StackSums {
     indices: HashMap<StackId, u32>,
     /// Indices of sums that are nobody's: nothing is in them.
     free: Vec<u32>,
+    /// How many peaks there were.
+    peaks: u64,
 }
 
 impl StackSums {
@@ -61,9 +90,9 @@ impl StackSums {
     /// # Panics
     /// At 2^32 stacks.
     pub(super) fn index_of(&mut self, id: StackId) -> u32 {
-        let Self { sums, indices, free } = self;
+        let Self { sums, indices, free, peaks } = self;
         *indices.entry(id).or_insert_with(|| {
-            let fresh = StackSum { id, sum: Sum::default() };
+            let fresh = StackSum::new(id, *peaks);
             if let Some(index) = free.pop() {
                 sums[index as usize] = fresh;
                 return index;
@@ -73,14 +102,21 @@ impl StackSums {
         })
     }
 
-    /// Forgets the stacks that have nothing, and no growth to tell of.
-    pub(super) fn forget_idle(&mut self) {
-        let Self { sums, indices, free } = self;
-        indices.retain(|_, index| {
-            let is_idle = sums[*index as usize].sum.is_idle();
-            free.extend(is_idle.then_some(*index));
+    /// Forgets the stacks that have nothing, and neither growth nor a part of the peak to tell of: which, and how many
+    /// lasting blocks came there.
+    pub(super) fn forget_idle(&mut self) -> Vec<(StackId, i64)> {
+        let Self { sums, indices, free, peaks } = self;
+        let mut forgotten = Vec::new();
+        indices.retain(|id, index| {
+            let stack = &mut sums[*index as usize];
+            let is_idle = stack.sum.is_idle() && stack.at_peak(*peaks).is_nothing();
+            if is_idle {
+                free.push(*index);
+                forgotten.push((*id, std::mem::take(&mut stack.lasting)));
+            }
             !is_idle
         });
+        forgotten
     }
 
     /// All stacks that have a sum.
@@ -88,9 +124,23 @@ impl StackSums {
         self.indices.keys().copied()
     }
 
-    /// The sum of the stack with this index.
-    pub(super) fn sum_mut(&mut self, index: u32) -> &mut Sum {
-        &mut self.sums[index as usize].sum
+    /// To add a block that came to the stack with this index.
+    pub(super) fn arrive(&mut self, index: u32) -> &mut Estimate {
+        self.sums[index as usize].lasting += 1;
+        self.change(index)
+    }
+
+    /// A block that came to this stack was freed by its thread before that allocated again.
+    pub(super) fn take_back(&mut self, id: StackId) {
+        let index = self.index_of(id);
+        self.sums[index as usize].lasting -= 1;
+    }
+
+    /// To change what the stack with this index holds.
+    pub(super) fn change(&mut self, index: u32) -> &mut Estimate {
+        let stack = &mut self.sums[index as usize];
+        stack.put_aside(self.peaks);
+        &mut stack.sum.estimate
     }
 
     /// All sums, by index; also those that are nobody's.
@@ -98,9 +148,22 @@ impl StackSums {
         self.sums.iter()
     }
 
+    /// What a stack held at the last peak; nothing before there was one.
+    pub(super) fn at_peak(&self, stack: &StackSum) -> Estimate {
+        stack.at_peak(self.peaks)
+    }
+
+    /// What is held now is the most so far.
+    pub(super) fn begin_peak(&mut self) {
+        self.peaks += 1;
+    }
+
     /// Takes everything out of each.
     pub(super) fn clear(&mut self) {
-        self.sums.iter_mut().for_each(|stack| stack.sum.clear());
+        for stack in &mut self.sums {
+            stack.put_aside(self.peaks);
+            stack.sum.clear();
+        }
     }
 
     /// Lets the growth of each stack count from here on.

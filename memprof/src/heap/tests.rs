@@ -1,9 +1,9 @@
 //! Each rule of the live table, by example.
 
-use std::time::Duration;
+use std::{collections::HashMap, time::Duration};
 
 use super::*;
-use crate::model::{LiveAllocation, RawFrame, Selection, Sort};
+use crate::model::{LiveAllocation, Moment, RawFrame, Selection, Sort, StackTotals};
 
 const SECOND: u64 = 1_000_000_000;
 
@@ -77,11 +77,40 @@ fn an_allocation_older_than_the_one_known_was_freed_before_that() {
 fn the_peak_is_taken_when_a_drain_has_been_applied() {
     let mut heap = heap_of([allocation(0x10, 100, 1, 5), allocation(0x20, 50, 1, 6)]);
     heap.free(0x10, Timestamp(7));
-    heap.settle();
-    assert_eq!(heap.peak_bytes(), 50);
+    heap.settle(Timestamp(7));
+    let peak = HeapPeak { outstanding: outstanding(50, 1), time: Timestamp(7) };
+    assert_eq!(heap.peak(), peak);
     heap.free(0x20, Timestamp(8));
-    heap.settle();
-    assert_eq!(heap.peak_bytes(), 50);
+    heap.settle(Timestamp(8));
+    assert_eq!(heap.peak(), peak);
+}
+
+#[test]
+fn stacks_can_be_shown_as_they_stood_at_the_peak() {
+    let mut heap = heap_of([allocation(0x10, 100, 1, 5), allocation(0x20, 50, 2, 6)]);
+    heap.settle(Timestamp(7));
+    heap.free(0x10, Timestamp(8));
+    heap.allocate(allocation(0x30, 60, 2, 9));
+    heap.settle(Timestamp(9));
+    heap.allocate(allocation(0x40, 10, 3, 10));
+    let at_peak = select(&heap, Selection { moment: Moment::Peak, ..Selection::default() });
+    let held: Vec<_> = at_peak.shown.iter().map(|stack| (stack.id.0, stack.outstanding)).collect();
+    assert_eq!(held, [(1, outstanding(100, 1)), (2, outstanding(50, 1))]);
+    let now = select(&heap, Selection { sort: Sort::Peak, ..Selection::default() });
+    let held: Vec<_> = now.shown.iter().map(|stack| (stack.id.0, stack.outstanding, stack.at_peak)).collect();
+    let (one, two, three) = (outstanding(0, 0), outstanding(110, 2), outstanding(10, 1));
+    assert_eq!(held, [(1, one, outstanding(100, 1)), (2, two, outstanding(50, 1)), (3, three, one)]);
+}
+
+#[test]
+fn what_stood_at_the_peak_is_not_forgotten_with_idle_stacks() {
+    let mut heap = heap_of([allocation(0x10, 100, 1, 5)]);
+    heap.settle(Timestamp(6));
+    heap.free(0x10, Timestamp(7));
+    assert_eq!(heap.forget_idle_stacks(), []);
+    heap.allocate(allocation(0x20, 7, 2, 8));
+    heap.free(0x20, Timestamp(9));
+    assert_eq!(heap.forget_idle_stacks(), [(StackId(2), 1)]);
 }
 
 #[test]
@@ -127,7 +156,9 @@ fn three_stacks() -> Heap {
 
 fn select(heap: &Heap, selection: Selection) -> SelectedStacks<RawFrame> {
     let frame_of = |id: StackId| vec![RawFrame { address: id.0, place: None }];
-    heap.select(&selection, Timestamp(100 * SECOND), |id| id, |id| id.0 * 100, |id| (frame_of(id), None))
+    let of = |id| (StackId(id), StackTotals { allocations: id * 100, ..StackTotals::default() });
+    let totals = HashMap::from([1, 2, 3].map(of));
+    heap.select(&selection, Timestamp(100 * SECOND), |id| id, &totals, |id| (frame_of(id), None))
 }
 
 fn order(heap: &Heap, selection: Selection) -> Vec<u64> {
@@ -142,6 +173,7 @@ fn stacks_come_in_the_order_asked_for() {
     assert_eq!(by(Sort::Allocations), [1, 3, 2]);
     assert_eq!(by(Sort::Age), [1, 2, 3]);
     assert_eq!(by(Sort::Growth), [3, 1, 2]);
+    assert_eq!(by(Sort::Churn), [3, 2, 1]);
 }
 
 #[test]
@@ -160,7 +192,7 @@ fn only_the_top_is_shown_and_asked_for_its_frames() {
         asked.push(id);
         (Vec::<RawFrame>::new(), None)
     };
-    let selected = three_stacks().select(&selection, Timestamp(100 * SECOND), |id| id, |_| 0, frames);
+    let selected = three_stacks().select(&selection, Timestamp(100 * SECOND), |id| id, &HashMap::new(), frames);
     assert_eq!((selected.shown.len(), selected.selected), (1, 3));
     assert_eq!(asked, [StackId(3)]);
     assert_eq!(order(&three_stacks(), Selection { top: None, ..Selection::default() }).len(), 3);
@@ -173,7 +205,7 @@ fn a_stack_is_shown_with_all_that_is_known_of_it() {
     let [stack] = &*selected.shown else { unreachable!("one stack was asked for") };
     assert_eq!(stack.outstanding, outstanding(2000, 2));
     assert_eq!(stack.growth_bytes, 2000);
-    assert_eq!(stack.total_allocations, 300);
+    assert_eq!(stack.totals.allocations, 300);
     assert_eq!(stack.ages.oldest, Duration::from_secs(5));
     assert_eq!(stack.frames, [RawFrame { address: 3, place: None }]);
     assert_eq!(stack.allocations, []);

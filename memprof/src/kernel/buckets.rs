@@ -42,6 +42,21 @@ impl KeyTable {
         self.key(self.table.first_line * SLOTS_A_LINE + value).store(key, Ordering::Release);
     }
 
+    /// Removes every key. What is entered meanwhile may stay.
+    pub(super) fn clear(&self) {
+        self.for_each(|key, slot, _| {
+            // An error means that it was removed just now.
+            let _ = slot.compare_exchange(key, FREE, Ordering::Relaxed, Ordering::Relaxed);
+        });
+    }
+
+    /// Every key.
+    pub(super) fn keys(&self) -> Vec<u64> {
+        let mut keys = Vec::new();
+        self.for_each(|key, _, _| keys.push(key));
+        keys
+    }
+
     /// Visits every key, with its slot and the index of its value.
     fn for_each(&self, mut visit: impl FnMut(u64, &AtomicU64, usize)) {
         for line in self.table.first_line..self.table.end() {

@@ -1,26 +1,30 @@
 //! Records become events: bytes from a ring, keys and values from maps. Pure.
 
 use memprof_common::{
-    AllocationRecord, Calls, ExecRecord, ForkRecord, FreeRecord, Header, ImageTotals, MAX_FRAMES, NurseryEntry,
-    ProbedThreadExitRecord, StackCopyRecord, StackFrame, StackRecord,
+    AllocationRecord, CallRecord, Calls, ExecRecord, ForkRecord, FreeRecord, Header, ImageTotals, MAX_FRAMES,
+    NewestBlock, NewestFreeRecord, NurseryEntry, ProbedThreadExitRecord, ResizingRecord, StackCopyRecord, StackFrame,
+    StackRecord,
     buckets::address_of_block,
     kind,
     tables::{FrameWord, ended},
 };
 
 use crate::model::{
-    Allocation, CallCounts, CopiedRegisters, Event, ImageId, Losses, ObjectId, RawFrame, RawStack, StackCopy, StackId,
-    Timestamp, Totals, Truncation,
+    Allocation, CallCounts, CopiedRegisters, Deed, Event, Free, ImageId, Losses, Newest, ObjectId, RawFrame, RawStack,
+    StackCopy, StackId, ThreadId, Timestamp, Told, Totals, TracedCall, Truncation,
 };
 
 /// A ring buffer record; nothing if it is none that this version writes.
-pub(super) fn record(bytes: &[u8]) -> Option<Event> {
+pub fn record(bytes: &[u8]) -> Option<Event> {
     let words = Words(bytes);
     let header = words.header()?;
     let image = ImageId(header.image);
     let time = Timestamp(header.time);
     Some(match header.kind {
-        kind::FREE => Event::Free { image, address: words.u64_at(offset::FREE_ADDRESS)?, time },
+        kind::FREE => {
+            Event::Free { image, free: Free { address: words.u64_at(offset::FREE_ADDRESS)?, time, newest: None } }
+        }
+        kind::NEWEST_FREE => Event::Free { image, free: newest_free(words, time)? },
         kind::ALLOCATION => Event::Allocation { image, allocation: allocation(words, time)? },
         kind::STACK => Event::Stack(stack(words, image, time)?),
         kind::EXEC => Event::Exec {
@@ -42,9 +46,22 @@ pub(super) fn record(bytes: &[u8]) -> Option<Event> {
             thread: words.u32_at(offset::PROBED_THREAD_EXIT_THREAD)?,
         },
         kind::NURSERY_FILLING | kind::STACKS_FILLING => Event::Filling,
+        kind::CALL => Event::Traced(Told::Call(call(words, image, time)?)),
+        kind::RESIZING => Event::Traced(Told::Resizing {
+            image,
+            thread: thread(words.u64_at(offset::RESIZING_THREAD)?),
+            address: words.u64_at(offset::RESIZING_ADDRESS)?,
+            time,
+        }),
         kind::STACK_COPY => Event::StackCopy(stack_copy(words, image, time)?),
         _ => return None,
     })
+}
+
+fn newest_free(words: Words<'_>, time: Timestamp) -> Option<Free> {
+    let stack = StackId(words.u64_at(offset::NEWEST_STACK)?);
+    let newest = Some(Newest { stack, time: Timestamp(words.u64_at(offset::NEWEST_TIME)?) });
+    Some(Free { address: words.u64_at(offset::NEWEST_ADDRESS)?, time, newest })
 }
 
 /// A nursery element.
@@ -58,6 +75,35 @@ fn allocation(words: Words<'_>, time: Timestamp) -> Option<Allocation> {
     let address = words.u64_at(offset::ALLOCATION_ADDRESS)?;
     let stack = StackId(words.u64_at(offset::ALLOCATION_STACK)?);
     Some(Allocation { address, size: words.u64_at(offset::ALLOCATION_SIZE)?, stack, time })
+}
+
+fn call(words: Words<'_>, image: ImageId, time: Timestamp) -> Option<TracedCall> {
+    let (old, new) = (words.u64_at(offset::CALL_OLD)?, words.u64_at(offset::CALL_NEW)?);
+    let size = words.u64_at(offset::CALL_SIZE)?;
+    let old_is_free = words.u16_at(offset::CALL_OLD_IS_FREE)? != 0;
+    let resizes = words.u16_at(offset::CALL_RESIZES)? != 0;
+    let deed = match (new != 0, resizes) {
+        (true, true) => Deed::Resized { old, new, size },
+        (true, false) => Deed::Allocated { address: new, size },
+        (false, _) if old_is_free => Deed::Freed { address: old },
+        (false, _) => Deed::NotResized { address: old, size },
+    };
+    Some(TracedCall {
+        image,
+        time,
+        thread: thread(words.u64_at(offset::CALL_THREAD)?),
+        caller: words.u64_at(offset::CALL_CALLER)?,
+        deed,
+        resized: resizes.then_some((old, Timestamp(words.u64_at(offset::CALL_ENTERED)?))),
+        stack: StackId(words.u64_at(offset::CALL_STACK)?),
+        function: words.u32_at(offset::CALL_SITE)?,
+        is_of_unknown: false,
+    })
+}
+
+/// As `bpf_get_current_pid_tgid` has it.
+fn thread(word: u64) -> ThreadId {
+    ThreadId { pid: (word >> 32) as u32, tid: word as u32 }
 }
 
 /// An image's totals, summed over the CPUs.
@@ -96,6 +142,7 @@ fn of_cpu(totals: &ImageTotals) -> (Totals, Losses) {
             missed_returns: totals.missed_returns,
             in_flight_full: totals.in_flight_full,
             faults_unresolved: totals.faults_unresolved,
+            allocations_ring_full: totals.allocations_ring_full,
         },
     )
 }
@@ -152,17 +199,33 @@ mod offset {
     use std::mem::offset_of;
 
     use super::{
-        AllocationRecord, ExecRecord, ForkRecord, FreeRecord, ProbedThreadExitRecord, StackCopyRecord, StackFrame,
-        StackRecord,
+        AllocationRecord, CallRecord, ExecRecord, ForkRecord, FreeRecord, NewestBlock, NewestFreeRecord,
+        ProbedThreadExitRecord, ResizingRecord, StackCopyRecord, StackFrame, StackRecord,
     };
 
     pub(super) const FORK_TARGET: usize = offset_of!(ForkRecord, target);
     pub(super) const FORK_PID: usize = offset_of!(ForkRecord, pid);
     pub(super) const FORK_PARENT: usize = offset_of!(ForkRecord, parent);
     pub(super) const FREE_ADDRESS: usize = offset_of!(FreeRecord, address);
+    const NEWEST: usize = offset_of!(NewestFreeRecord, block);
+    pub(super) const NEWEST_ADDRESS: usize = NEWEST + offset_of!(NewestBlock, address);
+    pub(super) const NEWEST_TIME: usize = NEWEST + offset_of!(NewestBlock, time);
+    pub(super) const NEWEST_STACK: usize = NEWEST + offset_of!(NewestBlock, stack);
     pub(super) const ALLOCATION_ADDRESS: usize = offset_of!(AllocationRecord, address);
     pub(super) const ALLOCATION_SIZE: usize = offset_of!(AllocationRecord, size);
     pub(super) const ALLOCATION_STACK: usize = offset_of!(AllocationRecord, stack);
+    pub(super) const CALL_THREAD: usize = offset_of!(CallRecord, thread);
+    pub(super) const CALL_CALLER: usize = offset_of!(CallRecord, caller);
+    pub(super) const CALL_OLD: usize = offset_of!(CallRecord, old);
+    pub(super) const CALL_NEW: usize = offset_of!(CallRecord, new);
+    pub(super) const CALL_SIZE: usize = offset_of!(CallRecord, size);
+    pub(super) const CALL_STACK: usize = offset_of!(CallRecord, stack);
+    pub(super) const CALL_ENTERED: usize = offset_of!(CallRecord, entered);
+    pub(super) const CALL_OLD_IS_FREE: usize = offset_of!(CallRecord, old_is_free);
+    pub(super) const CALL_RESIZES: usize = offset_of!(CallRecord, resizes);
+    pub(super) const CALL_SITE: usize = offset_of!(CallRecord, site);
+    pub(super) const RESIZING_THREAD: usize = offset_of!(ResizingRecord, thread);
+    pub(super) const RESIZING_ADDRESS: usize = offset_of!(ResizingRecord, address);
     pub(super) const STACK_ID: usize = offset_of!(StackRecord, stack);
     pub(super) const STACK_DEPTH: usize = offset_of!(StackRecord, depth);
     pub(super) const STACK_ENDED: usize = offset_of!(StackRecord, ended);
@@ -194,6 +257,10 @@ impl Words<'_> {
         })
     }
 
+    fn u16_at(self, offset: usize) -> Option<u16> {
+        self.0.get(offset..offset + 2)?.try_into().ok().map(u16::from_ne_bytes)
+    }
+
     fn u32_at(self, offset: usize) -> Option<u32> {
         self.0.get(offset..offset + 4)?.try_into().ok().map(u32::from_ne_bytes)
     }
@@ -220,7 +287,16 @@ mod tests {
     #[test]
     fn a_free_names_image_address_and_time() {
         let event = record(&bytes(&[header(kind::FREE, 3), 77, 0xabc0]));
-        assert_eq!(event, Some(Event::Free { image: ImageId(3), address: 0xabc0, time: Timestamp(77) }));
+        let free = Free { address: 0xabc0, time: Timestamp(77), newest: None };
+        assert_eq!(event, Some(Event::Free { image: ImageId(3), free }));
+    }
+
+    #[test]
+    fn a_free_of_the_newest_block_says_how_that_was_allocated() {
+        let event = record(&bytes(&[header(kind::NEWEST_FREE, 3), 77, 0xabc0, 70, 0xfeed]));
+        let newest = Some(Newest { stack: StackId(0xfeed), time: Timestamp(70) });
+        let free = Free { address: 0xabc0, time: Timestamp(77), newest };
+        assert_eq!(event, Some(Event::Free { image: ImageId(3), free }));
     }
 
     #[test]
@@ -229,6 +305,29 @@ mod tests {
         let allocation = Allocation { address: 0xabc0, size: 100, stack: StackId(0xfeed), time: Timestamp(77) };
         assert_eq!(event, Some(Event::Allocation { image: ImageId(3), allocation }));
         assert_eq!(record(&bytes(&[header(kind::ALLOCATION, 3), 77, 0xabc0, 100])), None);
+    }
+
+    #[test]
+    fn a_traced_call_says_what_became_of_which_block() {
+        let (free, resizes) = (1, 1 << 16);
+        let deed = |old, new, flags: u64| {
+            let words = [header(kind::CALL, 3), 77, 5 << 32 | 6, 0xc0de, old, new, 100, 0xfeed, 70, 9 << 32 | flags];
+            match record(&bytes(&words)) {
+                Some(Event::Traced(Told::Call(call))) => {
+                    assert_eq!((call.thread, call.caller), (ThreadId { pid: 5, tid: 6 }, 0xc0de));
+                    assert_eq!((call.stack, call.function), (StackId(0xfeed), 9));
+                    (call.deed, call.resized)
+                }
+                other => panic!("{other:?}"),
+            }
+        };
+        let resized = Some((0x10, Timestamp(70)));
+        assert_eq!(deed(0, 0x20, 0), (Deed::Allocated { address: 0x20, size: 100 }, None));
+        assert_eq!(deed(0x10, 0, free), (Deed::Freed { address: 0x10 }, None));
+        assert_eq!(deed(0x10, 0x20, free | resizes), (Deed::Resized { old: 0x10, new: 0x20, size: 100 }, resized));
+        assert_eq!(deed(0x10, 0, free | resizes), (Deed::Freed { address: 0x10 }, resized));
+        assert_eq!(deed(0x10, 0, resizes), (Deed::NotResized { address: 0x10, size: 100 }, resized));
+        assert_eq!(record(&bytes(&[header(kind::CALL, 3), 77, 5 << 32 | 6, 0xc0de, 0x10])), None);
     }
 
     #[test]
@@ -245,6 +344,7 @@ mod tests {
     fn what_is_cut_short_or_unknown_is_no_event() {
         assert_eq!(record(&[]), None);
         assert_eq!(record(&bytes(&[header(kind::FREE, 3), 77])), None);
+        assert_eq!(record(&bytes(&[header(kind::NEWEST_FREE, 3), 77, 0xabc0, 70])), None);
         assert_eq!(record(&bytes(&[header(kind::STACK, 1), 5, 0xfeed, 2, 0x10, 0x20, 0x30])), None);
         assert_eq!(record(&bytes(&[header(kind::STACK, 1), 5, 0xfeed, u64::MAX, 0x10])), None);
         assert_eq!(record(&bytes(&[header(99, 0), 0])), None);

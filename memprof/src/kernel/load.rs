@@ -3,7 +3,7 @@
 use std::{borrow::Cow, fmt, rc::Rc, time::Instant};
 
 use aya::{
-    Ebpf, EbpfLoader,
+    BtfError, Ebpf, EbpfError, EbpfLoader,
     maps::{Map, MapData, RingBuf},
     programs::{Program, ProgramError, RawTracePoint},
 };
@@ -28,9 +28,11 @@ use super::{
     memory,
     multi::MultiPrograms,
     page_faults::{self, HugePages, PageFaultWatch},
-    programs::Programs,
+    probe::FOR_RARE,
+    programs::{Linked, Programs},
     stack_tables::{self, StackTables},
     tables::Tables,
+    uprobe_events,
 };
 use crate::{model::Sampling, readiness};
 
@@ -113,6 +115,8 @@ pub struct Settings {
     pub sampling: Sampling,
     /// Whether allocations are observed within [windows](Kernel::begin_window); the first is open when a target is attached.
     pub has_windows: bool,
+    /// Whether each call is told of as it happens: then no block rests in the nursery.
+    pub traces: bool,
     /// Whom the probes reach.
     pub reach: Reach,
     /// Who becomes a target by being forked.
@@ -123,9 +127,14 @@ pub struct Settings {
 
 impl Settings {
     /// Links of many probes leave what they probe in the children that a process forks, until they execute a program; a perf event does
-    /// not. So they are for where children are observed too.
-    fn wants_multi(&self) -> bool {
-        (self.reach == Reach::Everyone || self.following != Following::Nobody) && MultiPrograms::is_supported()
+    /// not. So they are for what is rarely called, for where children are observed too, and for those who may open no such perf events.
+    fn linked(&self) -> Linked {
+        let observes_children = self.reach == Reach::Everyone || self.following != Following::Nobody;
+        match () {
+            () if !MultiPrograms::is_supported() => Linked::None,
+            () if observes_children || !uprobe_events::are_allowed() => Linked::All,
+            () => Linked::Rare,
+        }
     }
 }
 
@@ -230,6 +239,7 @@ impl Kernel {
             control: ring(bpf, "CONTROL")?,
             nursery: BucketTable::new(bpf, "NURSERY", &keys, directory.table(table::NURSERY))?,
             stacks: StackTables::new(bpf, &keys, &directory, settings.sizes.stack_entries)?,
+            threads: KeyTable::new(&keys, directory.table(table::THREADS)),
             images: KeyTable::new(&keys, directory.table(table::IMAGES)),
             totals: take(bpf, "TOTALS")?.try_into()?,
             targets: take(bpf, "TARGETS")?.try_into()?,
@@ -238,9 +248,11 @@ impl Kernel {
             tracked: take(bpf, "TRACKED")?.try_into()?,
             spares: take(bpf, "SPARES")?.try_into()?,
             unfollowed: take(bpf, "UNFOLLOWED")?.try_into()?,
+            execs: take(bpf, "EXECS")?.try_into()?,
             mappings: MappingWatch::open()?,
             page_faults: PageFaultWatch::default(),
             finds_areas: areas.are_known != 0,
+            tells_of_code: offsets.has_stores != 0,
             tables: Tables::new(bpf, settings.sizes.rows())?,
             logger,
             images_numbered: 0,
@@ -271,7 +283,7 @@ fn attach_tracepoints(bpf: &mut Ebpf, settings: &Settings, offsets: &KernelOffse
 }
 
 fn load_object(settings: &Settings, offsets: &KernelOffsets, areas: &AreaOffsets) -> Result<Ebpf, KernelError> {
-    let Settings { sizes, unwind, sampling, has_windows, following, log, .. } = *settings;
+    let Settings { sizes, unwind, sampling, has_windows, traces, following, log, .. } = *settings;
     let cpus = aya::util::nr_cpus().map_err(|(call, source)| KernelError::Call { call, source })? as u64;
     // Half of the nursery may fill before a drain, on all CPUs together; the other half is for while it runs.
     // A sampled one is not drained, however full it is.
@@ -307,13 +319,28 @@ fn load_object(settings: &Settings, offsets: &KernelOffsets, areas: &AreaOffsets
         .override_global("FOLLOWS", &following.word(), true)
         .override_global("OWN_PID", &std::process::id(), true)
         .override_global("HAS_WINDOWS", &u64::from(has_windows), true)
+        .override_global("TRACES", &u64::from(traces), true)
         .override_global("RING_MARK", &ring_mark, true)
         .override_global("UNWIND_MODE", &unwind_mode, true)
         .override_global("KERNEL_OFFSETS", offsets, true)
         .override_global("AREA_OFFSETS", areas, true)
         .override_global(aya_log::LEVEL, &log_level, false)
         .load(&object)
-        .map_err(failed)
+        .map_err(types_refused)
+}
+
+/// As [`refused`], of the types that the programs come with.
+fn types_refused(error: EbpfError) -> KernelError {
+    match error {
+        EbpfError::BtfError(BtfError::LoadError { io_error, verifier_log }) => {
+            log::debug!("the kernel on the programs' types: {verifier_log}");
+            KernelError::Call {
+                call: "the kernel refuses the types of the BPF programs (BPF_BTF_LOAD)",
+                source: io_error,
+            }
+        }
+        other => failed(other),
+    }
 }
 
 /// The compiled programs. Builds that measure take variants of them from a file.
@@ -326,13 +353,18 @@ fn object() -> Result<Cow<'static, [u8]>, KernelError> {
     Ok(Cow::Borrowed(aya::include_bytes_aligned!("../../bpf/memprof.bpf.o")))
 }
 
-/// Gives the programs to the kernel. Those that belong at probes are loaded for links of many if these are wanted, and otherwise for
-/// perf events; should they be needed for both, that is done when they are.
+/// Gives the programs to the kernel. Those that belong at probes are loaded for links of many or for perf events; should they be needed
+/// for both, that is done when they are.
 fn load_programs(mut bpf: Ebpf, settings: &Settings) -> Result<Programs, KernelError> {
-    let wants_multi = settings.wants_multi();
+    let linked = settings.linked();
+    let is_linked = |name: &str| match linked {
+        Linked::None => false,
+        Linked::Rare => FOR_RARE.contains(&name),
+        Linked::All => true,
+    };
     for (name, program) in bpf.programs_mut() {
         let result = match program {
-            Program::UProbe(_) if wants_multi => Ok(()),
+            Program::UProbe(_) if is_linked(name) => Ok(()),
             Program::UProbe(probe) => probe.load(),
             Program::RawTracePoint(tracepoint) => tracepoint.load(),
             // For those who ask where memory grows: see `page_faults`.
@@ -341,8 +373,11 @@ fn load_programs(mut bpf: Ebpf, settings: &Settings) -> Result<Programs, KernelE
         };
         result.map_err(|error| refused(name, error))?;
     }
-    let multi = wants_multi.then(|| MultiPrograms::load(&object()?, &bpf)).transpose()?;
-    Ok(Programs::new(bpf, multi))
+    let multi = match linked {
+        Linked::None => None,
+        Linked::Rare | Linked::All => Some(MultiPrograms::load(&object()?, &bpf, is_linked)?),
+    };
+    Ok(Programs::new(bpf, linked, multi))
 }
 
 /// The verifier's log is long and says nothing to a user: it is told to those who ask for more (`-v`).

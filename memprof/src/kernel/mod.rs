@@ -5,6 +5,7 @@ mod attach;
 mod btf;
 mod buckets;
 mod decode;
+mod detach;
 mod extents;
 mod fdinfo;
 mod grace;
@@ -14,14 +15,17 @@ mod mappings;
 mod memory;
 mod multi;
 mod page_faults;
+mod probe;
 mod programs;
 mod stack_tables;
 mod support;
 mod tables;
 mod timing;
 mod trap;
+mod undisturbed;
+mod uprobe_events;
 
-use std::{io, ops::ControlFlow, path::PathBuf};
+use std::{collections::HashSet, io, ops::ControlFlow, path::PathBuf};
 
 use aya::{
     Ebpf,
@@ -29,7 +33,7 @@ use aya::{
     programs::{Program, ProgramError},
 };
 use memprof_common::{
-    Calls, FreeRecord, ImageTotals, NurseryEntry, Tracked,
+    Calls, FreeRecord, ImageTotals, MAX_TARGETS, NurseryEntry, Tracked,
     buckets::{FREE, image_key},
     unwind::{Row, Rule},
 };
@@ -48,14 +52,16 @@ use self::{
 };
 pub use self::{
     attach::{Attachee, Reach},
+    decode::record as decode_record,
     load::{Following, LoadCost, Settings, Sizes, Unwind},
+    mappings::decode_notice,
     page_faults::HugePages,
     support::{Check, Outcome, checks, page_faults, programs, require},
     tables::{CodeChanges, MappedCode, NoRoom},
 };
 use crate::model::{
-    Allocation, AttachPlan, CallCounts, Event, ImageId, Losses, MappingNotice, Object, ObjectId, RunTimes, StackId,
-    Totals, TrapCosts,
+    Allocation, AttachPlan, CallCounts, Event, ImageId, Losses, MappingNotice, Object, ObjectId, RunTimes, StackCounts,
+    StackId, Totals, TrapCosts,
 };
 
 /// Why the kernel side failed. The kernel's own words are in the source.
@@ -93,6 +99,15 @@ pub enum KernelError {
         /// What the kernel said.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// Another thread than the first was to be probed through, which only perf events can.
+    #[error(
+        "the functions in {} can be probed only through another thread than the process's first, which has ended: that needs CAP_SYS_ADMIN",
+        path.display()
+    )]
+    FirstThreadEnded {
+        /// The object, as the target sees it.
+        path: PathBuf,
+    },
     /// Something that this kernel is without.
     #[error("this kernel does not tell {0}")]
     Lacks(&'static str),
@@ -114,6 +129,8 @@ pub struct Kernel {
     control: AsyncFd<RingBuf<MapData>>,
     nursery: BucketTable<NurseryEntry>,
     stacks: StackTables,
+    /// That are in calls, or were.
+    threads: KeyTable,
     images: KeyTable,
     /// Of each image; zero where there is none.
     totals: PerCpuArray<MapData, ImageTotals>,
@@ -123,10 +140,12 @@ pub struct Kernel {
     tracked: HashMap<MapData, u32, Tracked>,
     spares: Queue<MapData, u32>,
     unfollowed: Array<MapData, u64>,
+    execs: Array<MapData, u32>,
     mappings: MappingWatch,
     page_faults: PageFaultWatch,
     /// Whether the programs can tell what is mapped where.
     finds_areas: bool,
+    tells_of_code: bool,
     tables: Tables,
     logger: Option<Logger>,
     images_numbered: u32,
@@ -164,6 +183,43 @@ impl Kernel {
         Ok(self.unfollowed.get(&0, 0)?)
     }
 
+    /// How many images the programs have begun, at an `execve` or a fork. Each is told of at that time, unless the ring for that is full.
+    pub fn images_begun(&self) -> Result<u32, KernelError> {
+        Ok(self.execs.get(&0, 0)?)
+    }
+
+    /// Waits until all is told, or could not be, of the images that have begun. Takes some milliseconds.
+    pub fn await_told(&self) -> Result<(), KernelError> {
+        self.await_programs()
+    }
+
+    /// The image that a target has now, whether that was told or not.
+    pub fn current_image(&self, target: TargetId) -> Result<ImageId, KernelError> {
+        Ok(ImageId(self.targets.get(&target.0, 0)?))
+    }
+
+    /// The thread that a target's probes are bound to; nothing if they are bound to none.
+    pub fn probed_thread(&self, target: TargetId) -> Option<u32> {
+        self.probes.thread(target)
+    }
+
+    /// Forgets the images that are over and were never told of: all but the current ones of targets and those that are `known`. Returns
+    /// what was lost of them. Takes some milliseconds.
+    pub fn forget_untold(&mut self, known: &HashSet<ImageId>) -> Result<Losses, KernelError> {
+        let mut images = self.images.keys().into_iter().map(|key| ImageId(key as u32)).collect::<HashSet<_>>();
+        // One whose beginning is under way is a target's afterwards.
+        self.await_told()?;
+        for target in 0..MAX_TARGETS {
+            images.remove(&self.current_image(TargetId(target))?);
+        }
+        let mut losses = Losses::default();
+        for image in images.difference(known) {
+            losses += self.totals(*image)?.1;
+            self.forget(*image, &[])?;
+        }
+        Ok(losses)
+    }
+
     /// Ends following a process that is gone: its pid can be another's from now on.
     pub fn untrack(&mut self, target: TargetId, pid: u32) {
         self.probes.detach(target);
@@ -187,6 +243,33 @@ impl Kernel {
         object: impl Fn(ObjectId) -> Option<&'a Object>,
     ) -> Result<usize, KernelError> {
         self.probes.attach(&mut self.programs, target, process, plan, object)
+    }
+
+    /// Whether a process can be attached to when its first thread has ended.
+    pub fn reaches_any_thread(&self) -> bool {
+        self.programs.reach_any_thread()
+    }
+
+    /// Makes ready for that, lest it take long when there are no probes. What fails will fail again then.
+    pub fn prepare_for_any_thread(&mut self) {
+        if let Err(error) = self.programs.prepare_for_any_thread() {
+            log::debug!("{error}");
+        }
+    }
+
+    /// Lets what a target does count from here on, if it was not probed before it was [attached](Self::attach) to.
+    pub fn begin_to_count(&mut self, target: TargetId) -> Result<(), KernelError> {
+        self.probes.begin_to_count(target)
+    }
+
+    /// Ends all counting, for good, while the targets run on: what the programs have told and counted when this returns is of one moment.
+    /// A call that has not returned by then is left out. Takes some milliseconds.
+    pub fn stop_counting(&mut self) -> Result<(), KernelError> {
+        self.probes.silence_all()?;
+        self.await_programs()?;
+        // Nobody enters a call any more. This is for those who are in one.
+        self.threads.clear();
+        self.await_programs()
     }
 
     /// Begins a window: attaches the probes of functions that only allocate, of these plans, whose other probes are attached.
@@ -220,9 +303,10 @@ impl Kernel {
         self.probes.trap_costs()
     }
 
-    /// Lets the kernel measure how long the programs run, which costs about 50 ns a run. Does nothing where it cannot.
-    pub fn begin_timing(&mut self) {
+    /// Lets the kernel measure how long the programs run, which costs about 50 ns a run. Says whether it does.
+    pub fn begin_timing(&mut self) -> bool {
         self.timing = Timing::begin(&self.programs);
+        self.timing.is_some()
     }
 
     /// How often and how long they ran since then; nothing if that was not measured.
@@ -263,6 +347,11 @@ impl Kernel {
     /// How often a target's code was unmapped or mapped over: to be asked for before one looks at what is mapped.
     pub fn code_changes(&self, target: TargetId) -> CodeChanges {
         self.tables.changes(target)
+    }
+
+    /// Whether this kernel tells of changes of code.
+    pub fn tells_of_code(&self) -> bool {
+        self.tells_of_code
     }
 
     /// Whether the unwinder leaves a target's stacks alone until it is told what is mapped, since some code is no more.
@@ -355,6 +444,11 @@ impl Kernel {
         self.mappings.drain(apply)
     }
 
+    /// Waits until no program runs any more that runs now.
+    fn await_programs(&self) -> Result<(), KernelError> {
+        self.stacks.await_programs()
+    }
+
     /// Writes what the programs logged to the log.
     pub fn flush_log(&mut self) {
         if let Some(logger) = &mut self.logger {
@@ -368,9 +462,8 @@ impl Kernel {
         Ok(decode::totals(self.totals.get(&index, 0)?.iter()))
     }
 
-    /// The number of allocations made at each stack, of all images, as [`crate::model::Sampling::units`] counts, since the
-    /// programs have known it. A stack can be told of in parts.
-    pub fn stack_totals(&self, apply: impl FnMut(StackId, u64)) {
+    /// What was allocated at each stack, of all images, since the programs have known it. A stack can be told of in parts.
+    pub fn stack_totals(&self, apply: impl FnMut(StackId, StackCounts)) {
         self.stacks.for_each(apply);
     }
 
@@ -383,7 +476,7 @@ impl Kernel {
     /// again is told again, as new.
     ///
     /// What the programs did before is told by drains that begin afterwards.
-    pub fn take_stack_totals(&mut self, apply: impl FnMut(StackId, u64)) -> Result<(), KernelError> {
+    pub fn take_stack_totals(&mut self, apply: impl FnMut(StackId, StackCounts)) -> Result<(), KernelError> {
         self.stacks.take_turns(apply)
     }
 
@@ -408,12 +501,12 @@ impl Kernel {
         self.load_cost
     }
 
-    /// Waits until a ring wants to be read, or a mapping was made.
-    pub async fn readable(&mut self) -> io::Result<()> {
+    /// Waits until a ring wants to be read, or a process that matters has mapped something.
+    pub async fn readable(&mut self, matters: impl Fn(u32) -> bool) -> io::Result<()> {
         tokio::select! {
             ready = self.control.readable() => ready?.clear_ready(),
             ready = self.events.readable() => ready?.clear_ready(),
-            ready = self.mappings.readable() => ready?,
+            ready = self.mappings.readable(matters) => ready?,
         }
         Ok(())
     }

@@ -21,7 +21,7 @@ use aya_obj::{
 use memprof_common::Cookie;
 use procfs::KernelVersion;
 
-use super::{KernelError, load::failed, memory::data_of};
+use super::{KernelError, load::failed, memory::data_of, undisturbed::undisturbed};
 
 /// Before, links of one process missed all its threads but the first (commit 46ba0e49b642).
 const OLDEST: KernelVersion = KernelVersion { major: 6, minor: 10, patch: 0 };
@@ -47,13 +47,13 @@ impl MultiPrograms {
         KernelVersion::current().is_ok_and(|version| version >= OLDEST)
     }
 
-    /// Loads the programs, to use the maps of `bpf`, which was loaded from the same object and has a program in the kernel.
-    pub(super) fn load(object: &[u8], bpf: &Ebpf) -> Result<Self, KernelError> {
+    /// Loads those programs that are wanted, to use the maps of `bpf`, which was loaded from the same object.
+    pub(super) fn load(object: &[u8], bpf: &Ebpf, is_wanted: impl Fn(&str) -> bool) -> Result<Self, KernelError> {
         let mut object = Object::parse(object).map_err(failed)?;
+        let types = load_types(&mut object)?;
         relocate(&mut object, bpf)?;
-        let types = types_of(bpf)?;
         let mut programs = HashMap::new();
-        for (name, program) in &object.programs {
+        for (name, program) in object.programs.iter().filter(|(name, _)| is_wanted(name)) {
             let is_at_returns = match program.section {
                 ProgramSection::UProbe { .. } => false,
                 ProgramSection::URetProbe { .. } => true,
@@ -96,7 +96,8 @@ impl MultiPrograms {
         link.flags = if *is_at_returns { BPF_F_UPROBE_MULTI_RETURN } else { 0 };
         link.pid = pid.unwrap_or(0);
         // SAFETY: what the attributes point to outlives the call, and is as long as they say.
-        unsafe { ask_kernel(bpf_cmd::BPF_LINK_CREATE, &attributes) }
+        let link = undisturbed(|| unsafe { ask_kernel(bpf_cmd::BPF_LINK_CREATE, &attributes) });
+        link.unwrap_or_else(|| Err(io::ErrorKind::Interrupted.into()))
     }
 }
 
@@ -113,14 +114,18 @@ fn relocate(object: &mut Object, bpf: &Ebpf) -> Result<(), KernelError> {
     object.relocate_calls(&text_sections).map_err(failed)
 }
 
-/// The object's types, which aya has given to the kernel.
-fn types_of(bpf: &Ebpf) -> Result<OwnedFd, KernelError> {
-    let number = bpf.programs().find_map(|(_, program)| program.info().ok()?.btf_id());
+/// Gives the object's types to the kernel. It has them already, from aya; but to ask for these would take CAP_SYS_ADMIN.
+fn load_types(object: &mut Object) -> Result<OwnedFd, KernelError> {
+    let features = aya::features().btf().ok_or_else(|| failed("the kernel takes no types"))?;
+    let types = object.fixup_and_sanitize_btf(features).map_err(failed)?;
+    let bytes = types.ok_or_else(|| failed("the object has no types"))?.to_bytes();
     let mut attributes = zeroed();
-    attributes.__bindgen_anon_6.__bindgen_anon_1.btf_id = number.ok_or_else(|| failed("the object has no types"))?;
-    // SAFETY: the attributes point to nothing.
-    let types = unsafe { ask_kernel(bpf_cmd::BPF_BTF_GET_FD_BY_ID, &attributes) };
-    types.map_err(|source| KernelError::Call { call: "BPF_BTF_GET_FD_BY_ID", source })
+    // SAFETY: the union was zeroed, which any of its fields may be.
+    let types = unsafe { &mut attributes.__bindgen_anon_7 };
+    (types.btf, types.btf_size) = (bytes.as_ptr() as u64, bytes.len() as u32);
+    // SAFETY: the bytes outlive the call, and are as many as the attributes say.
+    let types = unsafe { ask_kernel(bpf_cmd::BPF_BTF_LOAD, &attributes) };
+    types.map_err(|source| KernelError::Call { call: "BPF_BTF_LOAD", source })
 }
 
 fn load_program(name: &str, license: &CStr, function: &Function, types: &OwnedFd) -> Result<OwnedFd, KernelError> {

@@ -16,8 +16,10 @@ use perf_event::{Builder, Counter, events::Software};
 use super::{
     KernelError,
     load::{failed, refused, take},
+    mappings::PERF_EVENTS,
     program,
 };
+use crate::privileges::raise;
 
 const PAGE_FAULT: &str = "page_fault";
 const HUGE_PAGE: &str = "huge_page";
@@ -56,6 +58,7 @@ impl PageFaultWatch {
         let page_fault: &mut PerfEvent = program(bpf, PAGE_FAULT)?;
         let descriptor = page_fault.fd().map_err(failed)?.as_fd().as_raw_fd();
         let cpus = aya::util::online_cpus().map_err(|(call, source)| KernelError::Call { call, source })?;
+        let _raised = raise(PERF_EVENTS);
         for cpu in cpus {
             for kind in KINDS {
                 let mut counter = open(kind, cpu, period).map_err(called("perf_event_open"))?;

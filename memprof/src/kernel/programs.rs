@@ -1,4 +1,4 @@
-//! The programs that run at probes, and the two ways in which they get there: one by one through perf events, or many at once.
+//! The programs that run at probes, and the two ways in which they get there: one by one through perf events, or by links of many.
 
 use std::{
     os::fd::{AsFd as _, BorrowedFd, OwnedFd},
@@ -9,13 +9,14 @@ use std::{
 use aya::{
     Ebpf,
     programs::{
-        ProgramError, UProbe,
+        Program, ProgramError, UProbe,
         uprobe::{UProbeAttachLocation, UProbeAttachPoint, UProbeLink, UProbeScope},
     },
 };
 use memprof_common::Cookie;
 
-use super::{fdinfo::FdInfo, multi::MultiPrograms, program};
+use super::{fdinfo::FdInfo, load::refused, multi::MultiPrograms, program, uprobe_events};
+use crate::privileges::raise;
 
 /// What goes wrong where a probe is attached.
 pub(super) type AttachError = Box<dyn std::error::Error + Send + Sync>;
@@ -34,6 +35,18 @@ pub(super) enum Whom {
     Everyone,
 }
 
+/// For which functions probes are links of many, rather than perf events.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Linked {
+    /// The kernel has no such links.
+    None,
+    /// Those that are rarely called: what a target forks pays for breakpoints that links leave, but the more perf events there are, the
+    /// longer they take to go.
+    Rare,
+    /// All.
+    All,
+}
+
 /// What keeps probes where they are: when it is dropped they go.
 #[derive(Debug)]
 pub(super) enum Link {
@@ -46,6 +59,7 @@ pub(super) enum Link {
 /// The programs, and the maps that they use.
 pub(super) struct Programs {
     bpf: Ebpf,
+    linked: Linked,
     multi: Option<MultiPrograms>,
 }
 
@@ -60,9 +74,9 @@ pub(super) struct ProgramFigures {
 }
 
 impl Programs {
-    /// All programs of `bpf` that are loaded, and those of `multi`.
-    pub(super) fn new(bpf: Ebpf, multi: Option<MultiPrograms>) -> Self {
-        Self { bpf, multi }
+    /// All programs of `bpf` that are loaded, and those of `multi`, for the probes that are `linked`.
+    pub(super) fn new(bpf: Ebpf, linked: Linked, multi: Option<MultiPrograms>) -> Self {
+        Self { bpf, linked, multi }
     }
 
     /// The maps.
@@ -70,14 +84,34 @@ impl Programs {
         &mut self.bpf
     }
 
-    /// Attaches a program at these places of a file. A process gets all its probes through perf events where its first thread is gone,
-    /// which a link of many probes would be bound to.
+    /// Whether all probes of a process are links, which stay when its first thread ends that they are bound to. But others cannot join
+    /// them, and the kernel takes their breakpoints out, unseen, when anybody's are taken out of the same place: it asks whose
+    /// memory a link is for, and the thread has none any more (`uprobe_multi_link_filter` in kernel/trace/bpf_trace.c).
+    pub(super) fn outlive_first_thread(&self) -> bool {
+        self.linked == Linked::All
+    }
+
+    /// Loads what probes need that are bound to another thread than a process's first, which takes some hundred milliseconds.
+    pub(super) fn prepare_for_any_thread(&mut self) -> Result<(), AttachError> {
+        let programs = self.bpf.programs().filter(|(_, program)| matches!(program, Program::UProbe(_)));
+        let names: Vec<_> = programs.map(|(name, _)| name.to_owned()).collect();
+        names.iter().try_for_each(|name| self.single(name).map(drop))
+    }
+
+    /// Whether a process can be probed through any of its threads.
+    pub(super) fn reach_any_thread(&self) -> bool {
+        self.linked != Linked::All || uprobe_events::are_allowed()
+    }
+
+    /// Attaches a program at these places of a file, in functions that are rarely called or in others. A process gets all its probes
+    /// through perf events where its first thread is gone, which a link of many probes would be bound to.
     pub(super) fn attach(
         &mut self,
         name: &str,
         path: &Path,
         sites: &[(u64, Cookie)],
         whom: Whom,
+        is_rare: bool,
     ) -> Result<Vec<Link>, AttachError> {
         let pid = match whom {
             Whom::Everyone => None,
@@ -85,8 +119,10 @@ impl Programs {
             Whom::Thread { .. } => return self.attach_singly(name, path, sites, whom),
         };
         match &self.multi {
-            Some(multi) => Ok(vec![Link::Multi { _link: multi.attach(name, path, sites, pid)? }]),
-            None => self.attach_singly(name, path, sites, whom),
+            Some(multi) if is_rare || self.linked == Linked::All => {
+                Ok(vec![Link::Multi { _link: multi.attach(name, path, sites, pid)? }])
+            }
+            _ => self.attach_singly(name, path, sites, whom),
         }
     }
 
@@ -104,6 +140,7 @@ impl Programs {
             }
         };
         let uprobe = self.single(name)?;
+        let _raised = raise(uprobe_events::PRIVILEGE);
         let mut links = Vec::new();
         for &(offset, cookie) in sites {
             let location = UProbeAttachLocation::AbsoluteOffset(offset);
@@ -119,7 +156,7 @@ impl Programs {
         let uprobe = program::<UProbe>(&mut self.bpf, name)?;
         match uprobe.load() {
             Ok(()) | Err(ProgramError::AlreadyLoaded) => Ok(uprobe),
-            Err(error) => Err(error.into()),
+            Err(error) => Err(refused(name, error).into()),
         }
     }
 

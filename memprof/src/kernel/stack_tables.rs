@@ -16,7 +16,7 @@ use super::{
     load::array,
     mapped_array::MappedArray,
 };
-use crate::model::StackId;
+use crate::model::{StackCounts, StackId};
 
 /// Stacks after which a table of so many entries wants to be emptied: there is room for as many while that is done.
 pub(super) fn mark(entries: u32) -> u64 {
@@ -47,19 +47,24 @@ impl StackTables {
 
     /// Has the programs use the other table, and takes everything out of this one: each stack that the programs knew, with its
     /// allocations. From here on they know none.
-    pub(super) fn take_turns(&mut self, mut apply: impl FnMut(StackId, u64)) -> Result<(), KernelError> {
+    pub(super) fn take_turns(&mut self, mut apply: impl FnMut(StackId, StackCounts)) -> Result<(), KernelError> {
         let current = self.current();
         self.turn.word(0, offset_of!(StackTurn, table)).store(1 - current as u64, Ordering::Release);
         self.grace_periods.wait()?;
-        self.tables[current].take_all(|stack, totals| apply(StackId(stack), totals.allocations));
+        self.tables[current].take_all(|stack, totals| apply(StackId(stack), counts(totals)));
         let entered = offset_of!(StackTurn, entered) + current * size_of::<u64>();
         self.turn.word(0, entered).store(0, Ordering::Release);
         Ok(())
     }
 
+    /// Waits until no program runs any more that runs now.
+    pub(super) fn await_programs(&self) -> Result<(), KernelError> {
+        self.grace_periods.wait()
+    }
+
     /// Reads the counts of each stack that the programs know.
-    pub(super) fn for_each(&self, mut apply: impl FnMut(StackId, u64)) {
-        self.tables[self.current()].for_each(|stack, totals| apply(StackId(stack), totals.allocations));
+    pub(super) fn for_each(&self, mut apply: impl FnMut(StackId, StackCounts)) {
+        self.tables[self.current()].for_each(|stack, totals| apply(StackId(stack), counts(totals)));
     }
 
     /// Takes a stack out that no program will come by any more.
@@ -71,4 +76,8 @@ impl StackTables {
     fn current(&self) -> usize {
         usize::from(self.turn.read(0).table == 1)
     }
+}
+
+fn counts(totals: StackTotals) -> StackCounts {
+    StackCounts { units: totals.allocations, bytes: totals.bytes, lasting: 0 }
 }

@@ -2,21 +2,44 @@
 
 use std::{error::Error as _, fs, path::Path};
 
-use procfs::{
-    KernelVersion,
-    process::{Process, Status},
-};
+use procfs::KernelVersion;
 
-use super::{HugePages, KernelError, multi::MultiPrograms, try_loading, try_watching_page_faults};
+use super::{
+    HugePages, KernelError,
+    multi::MultiPrograms,
+    try_loading, try_watching_page_faults,
+    uprobe_events::{self, are_allowed},
+};
+use crate::privileges::{CapabilitySet, in_effect, names};
 
 /// The oldest kernel with all that is needed: attach cookies (`bpf_get_attach_cookie`) came last.
 const OLDEST: KernelVersion = KernelVersion { major: 5, minor: 15, patch: 0 };
 
+/// The oldest kernel that the live tests run on (`cargo xtask vm-test`).
+const OLDEST_TESTED: KernelVersion = KernelVersion { major: 6, minor: 1, patch: 0 };
+
 /// The inode number of the first pid namespace (`PROC_PID_INIT_INO` in include/linux/proc_ns.h).
 const FIRST_PID_NAMESPACE: u64 = 0xefff_fffc;
 
-const CAP_SYS_PTRACE: u8 = 19;
-const CAP_SYS_ADMIN: u8 = 21;
+/// A privilege, and what it is for.
+type Need = (CapabilitySet, &'static str);
+
+/// What is needed everywhere.
+const NEEDS: [Need; 3] = [
+    (CapabilitySet::BPF, "to load programs"),
+    (CapabilitySet::PERFMON, "to let them read memory, and to hear of new mappings"),
+    (CapabilitySet::SYS_PTRACE, "to look into the processes of others"),
+];
+
+/// What is needed where there are no links of many probes.
+const NEED_WITHOUT_LINKS: Need = (uprobe_events::PRIVILEGE, "to set probes, on this kernel");
+
+/// What one can do without, and what follows from that.
+const WISHES: [Need; 3] = [
+    (CapabilitySet::SYS_ADMIN, "it is not known what observing costs, and there is no --max-overhead"),
+    (CapabilitySet::DAC_READ_SEARCH, "files that this user may not read have neither names nor probes"),
+    (CapabilitySet::CHECKPOINT_RESTORE, "libraries that were deleted or replaced have neither names nor probes"),
+];
 
 /// The result of one check.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,9 +69,21 @@ impl Check {
     }
 }
 
+/// What follows besides where links of many probes take the place of perf events.
+const WITH_LINKS: Need = (
+    uprobe_events::PRIVILEGE,
+    "a process whose main thread has ended cannot be attached to, and what a target forks bears probes that do nothing until it executes a program",
+);
+
 /// Looks at everything else than [`programs`]. Changes nothing, and needs no privileges.
 pub fn checks() -> Vec<Check> {
-    vec![kernel_version(), uprobes(), links(), btf(), lockdown(), capabilities(), pid_namespace()]
+    let effective = in_effect();
+    let mut checks = vec![kernel_version(), uprobes(), links(), btf(), lockdown(), capabilities(effective)];
+    if matches!(checks.last(), Some(Check { outcome: Outcome::Good, .. })) {
+        checks.extend(wishes(effective, !are_allowed()));
+    }
+    checks.push(pid_namespace());
+    checks
 }
 
 /// Whether the kernel accepts the programs: they are loaded, and dropped. Worth asking if the [`checks`] found nothing bad.
@@ -107,8 +142,14 @@ fn kernel_version() -> Check {
 
 fn judge_version(version: KernelVersion) -> Check {
     let found = format!("Linux {}.{}", version.major, version.minor);
-    let outcome =
-        if version >= OLDEST { Outcome::Good } else { Outcome::Bad("memprof needs Linux 5.15 or newer".into()) };
+    let outcome = if version >= OLDEST_TESTED {
+        Outcome::Good
+    } else if version >= OLDEST {
+        let lack = "supported are 6.1 and newer; memprof has what it needs since 5.15, but is not tested before 6.1";
+        Outcome::Limited(lack.into())
+    } else {
+        Outcome::Bad("memprof needs Linux 6.1 or newer; 5.15 to 6.0 may do, but are not tested".into())
+    };
     Check::new("kernel", found, outcome)
 }
 
@@ -153,32 +194,45 @@ fn lockdown() -> Check {
     Check::new("lockdown", if mode.is_empty() { "none" } else { mode.trim() }, Outcome::Good)
 }
 
-fn capabilities() -> Check {
+fn capabilities(effective: CapabilitySet) -> Check {
+    // Asked only where it matters.
+    let probes_anyway = MultiPrograms::is_supported() || are_allowed();
+    let is_root = rustix::process::geteuid().is_root();
+    judge_capabilities(is_root, &missing(effective, probes_anyway))
+}
+
+fn judge_capabilities(is_root: bool, missing: &[Need]) -> Check {
     const SUBJECT: &str = "privileges";
-    match Process::myself().and_then(|process| process.status()) {
-        Ok(status) => judge_capabilities(&status),
-        Err(error) => Check::new(SUBJECT, error.to_string(), Outcome::Bad("mount procfs on /proc".into())),
-    }
-}
-
-fn judge_capabilities(status: &Status) -> Check {
-    let missing = missing_capabilities(status.capeff);
     if missing.is_empty() {
-        let found = if status.euid == 0 { "root" } else { "all capabilities needed" };
-        return Check::new("privileges", found, Outcome::Good);
+        let found = if is_root { "root" } else { "all capabilities needed" };
+        return Check::new(SUBJECT, found, Outcome::Good);
     }
-    let who = if status.euid == 0 { "root, but" } else { "not root, and" };
+    let who = if is_root { "root, but" } else { "not root, and" };
+    let missing: Vec<_> = missing.iter().map(|(set, purpose)| format!("{} ({purpose})", names(*set))).collect();
     let found = format!("{who} without {}", missing.join(", "));
-    Check::new("privileges", found, Outcome::Bad("run with sudo, or grant these capabilities".into()))
+    Check::new(SUBJECT, found, Outcome::Bad("run with sudo, or grant these capabilities".into()))
 }
 
-/// CAP_BPF and CAP_PERFMON, which were split off CAP_SYS_ADMIN and which it stands for, are not enough: since 2025, and
-/// in the stable kernels of then, uprobes want CAP_SYS_ADMIN (`perf_uprobe_event_init` in kernel/events/core.c).
-fn missing_capabilities(effective: u64) -> Vec<&'static str> {
-    [("CAP_SYS_ADMIN", CAP_SYS_ADMIN), ("CAP_SYS_PTRACE", CAP_SYS_PTRACE)]
-        .into_iter()
-        .filter_map(|(name, capability)| (effective >> capability & 1 == 0).then_some(name))
-        .collect()
+/// What it is to have and has not.
+fn missing(effective: CapabilitySet, probes_anyway: bool) -> Vec<Need> {
+    let has = granted(effective);
+    let needs = NEEDS.into_iter().chain((!probes_anyway).then_some(NEED_WITHOUT_LINKS));
+    needs.filter(|(set, _)| !has.contains(*set)).collect()
+}
+
+/// With those that were split off CAP_SYS_ADMIN, which still stands for them.
+fn granted(effective: CapabilitySet) -> CapabilitySet {
+    let split_off = CapabilitySet::BPF | CapabilitySet::PERFMON | CapabilitySet::CHECKPOINT_RESTORE;
+    if effective.contains(CapabilitySet::SYS_ADMIN) { effective | split_off } else { effective }
+}
+
+fn wishes(effective: CapabilitySet, uses_links: bool) -> Vec<Check> {
+    let lack = |(set, consequence): &Need| {
+        let outcome = Outcome::Limited((*consequence).into());
+        Check::new("privileges", format!("without {}", names(*set)), outcome)
+    };
+    let wishes = WISHES.iter().chain(uses_links.then_some(&WITH_LINKS));
+    wishes.filter(|(set, _)| !granted(effective).contains(*set)).map(lack).collect()
 }
 
 fn pid_namespace() -> Check {
@@ -199,18 +253,39 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_kernel_without_cookies_is_too_old() {
+    fn a_kernel_without_cookies_is_too_old_and_one_that_is_not_tested_is_told_of() {
         let of = |major, minor| judge_version(KernelVersion { major, minor, patch: 0 }).outcome;
         assert!(matches!(of(5, 14), Outcome::Bad(_)));
-        assert_eq!(of(5, 15), Outcome::Good);
+        assert!(matches!(of(5, 15), Outcome::Limited(_)));
+        assert!(matches!(of(6, 0), Outcome::Limited(_)));
         assert_eq!(of(6, 1), Outcome::Good);
     }
 
     #[test]
     fn the_missing_capability_is_named() {
-        assert_eq!(missing_capabilities(1 << CAP_SYS_ADMIN | 1 << CAP_SYS_PTRACE), Vec::<&str>::new());
-        assert_eq!(missing_capabilities(1 << CAP_SYS_PTRACE), ["CAP_SYS_ADMIN"]);
-        assert_eq!(missing_capabilities(1 << CAP_SYS_ADMIN), ["CAP_SYS_PTRACE"]);
-        assert_eq!(missing_capabilities(0), ["CAP_SYS_ADMIN", "CAP_SYS_PTRACE"]);
+        let sets = |effective, probes_anyway| -> Vec<_> {
+            missing(effective, probes_anyway).into_iter().map(|(set, _)| names(set)).collect()
+        };
+        let (bpf, perfmon, ptrace) = (CapabilitySet::BPF, CapabilitySet::PERFMON, CapabilitySet::SYS_PTRACE);
+        let admin = CapabilitySet::SYS_ADMIN;
+        assert_eq!(sets(bpf | perfmon | ptrace, true), Vec::<String>::new());
+        assert_eq!(sets(admin | ptrace, false), Vec::<String>::new());
+        assert_eq!(sets(bpf | perfmon | ptrace, false), ["CAP_SYS_ADMIN"]);
+        assert_eq!(sets(perfmon | ptrace, true), ["CAP_BPF"]);
+        assert_eq!(sets(bpf | ptrace, true), ["CAP_PERFMON"]);
+        assert_eq!(sets(bpf | perfmon, true), ["CAP_SYS_PTRACE"]);
+        assert_eq!(sets(CapabilitySet::empty(), true), ["CAP_BPF", "CAP_PERFMON", "CAP_SYS_PTRACE"]);
+    }
+
+    #[test]
+    fn what_one_can_do_without_is_told_of() {
+        let found = |effective, uses_links| -> Vec<_> {
+            wishes(effective, uses_links).into_iter().map(|check| check.found).collect()
+        };
+        assert_eq!(found(CapabilitySet::all(), false), Vec::<String>::new());
+        assert_eq!(found(CapabilitySet::SYS_ADMIN, false), ["without CAP_DAC_READ_SEARCH"]);
+        let three = ["without CAP_SYS_ADMIN", "without CAP_DAC_READ_SEARCH", "without CAP_CHECKPOINT_RESTORE"];
+        assert_eq!(found(CapabilitySet::empty(), false), three);
+        assert_eq!(found(CapabilitySet::empty(), true), [&three[..], &three[..1]].concat());
     }
 }

@@ -1,6 +1,8 @@
 //! What the kernel side tells: records, decoded and trusted.
 
-use super::{ImageId, RawFrame, StackId, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use super::{ImageId, RawFrame, StackId, Timestamp, Told};
 
 /// A block that was allocated and, as far as the sender knew, not freed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -10,6 +12,26 @@ pub struct Allocation {
     /// Bytes requested.
     pub size: u64,
     /// Where it was allocated.
+    pub stack: StackId,
+    /// When the allocator returned.
+    pub time: Timestamp,
+}
+
+/// A block was freed that had left the nursery, or was never in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Free {
+    /// The pointer.
+    pub address: u64,
+    /// When it was freed.
+    pub time: Timestamp,
+    /// What its thread has allocated last, if that was at this address.
+    pub newest: Option<Newest>,
+}
+
+/// What a thread has allocated last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Newest {
+    /// Where.
     pub stack: StackId,
     /// When the allocator returned.
     pub time: Timestamp,
@@ -68,7 +90,7 @@ impl StackCopy {
 }
 
 /// Why a stack may be without some of its outer frames, or have wrong ones.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, thiserror::Error)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, thiserror::Error)]
 pub enum Truncation {
     /// It has more frames than are kept.
     #[error("more than 127 frames")]
@@ -90,14 +112,12 @@ pub enum Truncation {
 /// One thing that happened, in the order in which the kernel side wrote it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
-    /// A block that had left the nursery, or was never in it, was freed.
+    /// A block was freed.
     Free {
         /// Whose block.
         image: ImageId,
-        /// The pointer.
-        address: u64,
-        /// When.
-        time: Timestamp,
+        /// Which.
+        free: Free,
     },
     /// A block was allocated for which the nursery had no place.
     Allocation {
@@ -143,12 +163,14 @@ pub enum Event {
         /// The thread; the process's pid if it was the main one.
         thread: u32,
     },
+    /// Of a call that is traced.
+    Traced(Told),
     /// A table of the kernel side's passed its fill mark and wants to be drained.
     Filling,
 }
 
 /// What an image did over the observed time.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Totals {
     /// Successful allocations.
     pub allocations: u64,
@@ -160,8 +182,27 @@ pub struct Totals {
     pub freed_bytes: u64,
 }
 
-/// What was lost, by cause. Zero everywhere means that the figures are exact. While sampling, of what was taken.
+/// What is known of the allocations of one stack, freed since or not.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StackCounts {
+    /// How many, in [units](super::Sampling::units).
+    pub units: u64,
+    /// Bytes requested by them. While sampling, an estimate.
+    pub bytes: u64,
+    /// How many of them outlived a drain, and were not freed by their thread before it allocated again.
+    pub lasting: i64,
+}
+
+impl std::ops::AddAssign for StackCounts {
+    fn add_assign(&mut self, other: Self) {
+        self.units += other.units;
+        self.bytes = self.bytes.wrapping_add(other.bytes);
+        self.lasting += other.lasting;
+    }
+}
+
+/// What was lost, by cause. Zero everywhere means that the figures are exact. While sampling, of what was taken.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Losses {
     /// Allocations forgotten: the nursery was full, and the ring too.
     pub nursery_full: u64,
@@ -179,12 +220,15 @@ pub struct Losses {
     pub in_flight_full: u64,
     /// Page faults that may have brought memory in, or not: what is mapped there could not be found.
     pub faults_unresolved: u64,
+    /// Allocations forgotten, while tracing: the ring was full.
+    #[serde(default)]
+    pub allocations_ring_full: u64,
 }
 
 impl Losses {
     /// Allocations that are missing from the figures.
     pub fn allocations(&self) -> u64 {
-        self.nursery_full + self.missed_returns + self.in_flight_full
+        self.nursery_full + self.allocations_ring_full + self.missed_returns + self.in_flight_full
     }
 
     /// Frees that are missing: blocks reported outstanding that may not be.
@@ -214,6 +258,7 @@ impl std::ops::AddAssign for Losses {
         self.missed_returns = self.missed_returns.wrapping_add(other.missed_returns);
         self.in_flight_full += other.in_flight_full;
         self.faults_unresolved += other.faults_unresolved;
+        self.allocations_ring_full += other.allocations_ring_full;
     }
 }
 

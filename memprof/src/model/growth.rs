@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use memprof_common::TOUCHED_HUGE_PAGE;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::{Losses, StackId, Truncation};
 
@@ -14,7 +15,7 @@ const PAGE_BYTES: u64 = 4096;
 const MORE_PAGES: u64 = 511;
 
 /// Anonymous memory that was brought in. Of the page faults one in so many is counted, of the huge pages each.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Touched {
     /// Page faults that were counted.
     pub samples: u64,
@@ -55,7 +56,7 @@ impl std::ops::AddAssign for Touched {
 }
 
 /// What the kernel says of a process's anonymous memory in RAM.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AnonymousMemory {
     /// When its growth was first watched, in bytes.
     pub before: u64,
@@ -71,7 +72,7 @@ impl AnonymousMemory {
 }
 
 /// What one stack has touched.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct GrowthOfStack<F> {
     /// Its name.
     pub id: StackId,
@@ -84,7 +85,7 @@ pub struct GrowthOfStack<F> {
 }
 
 /// One process.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct GrowthOfProcess<F> {
     /// Its pid.
     pub pid: u32,
@@ -127,7 +128,7 @@ pub enum GrowthWarning {
     #[error("{0} page faults, of any processes, are not counted because the kernel was at work on a BPF map just then")]
     Missed(u64),
     /// Notices of mappings were lost.
-    #[error("the kernel dropped {0} notices of new mappings; code mapped in a process that exited since has no names")]
+    #[error("the kernel dropped {0} notices of new mappings; code that is mapped no more may have no names")]
     MappingsLost(u64),
     /// Huge pages cannot be told.
     #[error("this kernel does not tell of huge pages, each of which counts as one page of 4 KiB ({0})")]
@@ -137,6 +138,22 @@ pub enum GrowthWarning {
         "huge pages of several sizes are enabled (/sys/kernel/mm/transparent_hugepage); those smaller than 2 MiB count as one page of 4 KiB each"
     )]
     SeveralHugePageSizes,
+    /// Any of these, read back from where it was saved.
+    #[error("{0}")]
+    Recorded(String),
+}
+
+/// As its text.
+impl Serialize for GrowthWarning {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for GrowthWarning {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer).map(Self::Recorded)
+    }
 }
 
 impl GrowthWarning {
@@ -154,7 +171,7 @@ impl GrowthWarning {
 }
 
 /// The growth of all observed processes up to one moment.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Growth<F> {
     /// Wall-clock time.
     pub time: jiff::Timestamp,

@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::{Memory, Trend};
 
 /// How memory has changed since observation of a process began, and its outstanding bytes in the same time.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct MemoryGrowth {
     /// What it is now.
     pub now: Memory,
@@ -22,7 +24,7 @@ pub struct MemoryGrowth {
 }
 
 /// What the growth of a process's memory comes from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Cause {
     /// Too few looks, or its memory could not be read.
     Unknown,
@@ -59,7 +61,7 @@ impl Cause {
 }
 
 /// What a process comes to.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ProcessVerdict {
     /// Of what is outstanding.
     pub trend: Trend,
@@ -67,4 +69,9 @@ pub struct ProcessVerdict {
     pub memory: Option<MemoryGrowth>,
     /// What follows from the two.
     pub cause: Cause,
+}
+
+impl ProcessVerdict {
+    /// Of nothing that is known.
+    pub const NONE: Self = Self { trend: Trend::NONE, memory: None, cause: Cause::Unknown };
 }

@@ -1,8 +1,11 @@
 //! The shared vocabulary: what crosses from one stage of the pipeline to the next. Data and its invariants, no I/O.
 
+mod difference;
 mod event;
+mod failure;
 mod growth;
 mod identity;
+mod lossy;
 mod memory;
 mod object;
 mod overhead;
@@ -12,10 +15,19 @@ mod profile;
 mod ranking;
 mod sampling;
 mod selection;
+mod suppressed;
+mod trace;
 mod trend;
 mod warning;
 
-pub use event::{Allocation, CopiedRegisters, Event, Losses, RawStack, StackCopy, Totals, Truncation};
+pub use difference::{
+    Change, Difference, DifferenceSelection, DifferenceSort, DifferenceWarning, Held, ProcessDifference, Side,
+    StackDifference,
+};
+pub use event::{
+    Allocation, CopiedRegisters, Event, Free, Losses, Newest, RawStack, StackCopy, StackCounts, Totals, Truncation,
+};
+pub use failure::{FailWhen, Failure, FailureCause, Judgement};
 pub use growth::{AnonymousMemory, Growth, GrowthOfProcess, GrowthOfStack, GrowthWarning, Touched};
 pub use identity::{ImageId, ObjectId, StackId, Timestamp};
 pub use memory::{Cause, MemoryGrowth, ProcessVerdict};
@@ -28,11 +40,14 @@ pub use plan::{
 };
 pub use process::{Identity, Memory, Sighting};
 pub use profile::{
-    Ages, EndedProcesses, Frame, LiveAllocation, Outstanding, ProcessSnapshot, Profile, ProfileFrame, RawFrame, Report,
-    Snapshot, Source, StackSnapshot, StandardError, address_for_lookup,
+    Ages, BlockGroup, EndedProcesses, Frame, HistoryPoint, LiveAllocation, Moment, Outstanding, Peak, ProcessSnapshot,
+    Profile, ProfileFrame, RawFrame, Report, Snapshot, Source, StackSnapshot, StackTotals, StandardError,
+    address_for_lookup,
 };
 pub use ranking::{Ranking, Watched};
 pub use sampling::{Sampling, WEIGHT_OF_ONE};
 pub use selection::{Selection, Sort};
+pub use suppressed::{Suppressed, SuppressedBy};
+pub use trace::{Caller, Deed, ThreadId, Told, TraceEvent, TracedCall};
 pub use trend::{Course, Trend};
 pub use warning::{LeftOut, Percent, Warning};

@@ -9,6 +9,8 @@ use std::{
     sync::Arc,
 };
 
+use serde::{Deserialize, Serialize};
+
 use super::{ObjectId, Timestamp};
 
 /// What makes a file the same file, in whatever mount namespace it is seen.
@@ -31,7 +33,7 @@ impl FileIdentity {
 }
 
 /// The linker's fingerprint of an ELF file (`.note.gnu.build-id`), printed in hex.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct BuildId(pub Box<[u8]>);
 
 impl fmt::Display for BuildId {

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::{Outstanding, StandardError, Totals};
 
 /// How often a process's probes fired. Of each two, the first is for probes on instructions that the kernel emulates, the second
@@ -70,7 +72,7 @@ pub struct RunTimes {
 }
 
 /// What memprof has cost a process, estimated.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Overhead {
     /// Processor time that memprof's probes and programs took.
     pub cost: Duration,
@@ -89,7 +91,7 @@ impl Overhead {
 }
 
 /// The most that memprof may cost a process: a share of its processor time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OverheadLimit {
     millionths: u32,
 }
@@ -107,7 +109,7 @@ impl OverheadLimit {
 }
 
 /// What was observed in some windows only, scaled to the whole time.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct ScaledFigures {
     /// What is outstanding.
     pub outstanding: Outstanding,
@@ -116,7 +118,7 @@ pub struct ScaledFigures {
 }
 
 /// How much of the time was observed, and what follows for the whole of it.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct ScaledProcess {
     /// Windows so far.
     pub windows: usize,

@@ -56,6 +56,8 @@ pub struct AllocatorFunction {
     pub throws: bool,
     /// Whether what it calls, in whatever object, is its own doing. Otherwise that goes for calls from its own object only.
     pub owns_calls: bool,
+    /// Whether programs hardly call it: then its probes need not be the cheapest, but may be those that are in and out soonest.
+    pub is_rare: bool,
 }
 
 impl AllocatorFunction {

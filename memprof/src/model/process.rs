@@ -1,7 +1,9 @@
 //! What can be known of a process from outside: whose it is, and what memory it has.
 
+use serde::{Deserialize, Serialize};
+
 /// Whose a process is. What is not known is nothing.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Identity {
     /// The name of the user as whom it runs, as the machine knows it; its number where it has no name.
     pub user: Option<String>,
@@ -12,7 +14,7 @@ pub struct Identity {
 }
 
 /// What memory a process has, in bytes. The kernel counts whole pages.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Memory {
     /// Of its own and from no file, in RAM: heaps, stacks, and what it wrote to private mappings of files.
     pub anonymous: u64,

@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::{Frame, Growth, Identity, Memory, Trend};
 
 /// A process that was watched, and how its anonymous memory developed.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Watched {
     /// Its pid.
     pub pid: u32,
@@ -20,7 +22,7 @@ pub struct Watched {
 }
 
 /// Who grows, on the whole machine.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Ranking {
     /// For how long it was watched.
     pub elapsed: Duration,

@@ -2,6 +2,8 @@
 
 use memprof_common::sampling;
 
+use super::{StackCounts, StandardError};
+
 /// How many of the blocks are taken. By default all.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Sampling {
@@ -43,6 +45,20 @@ impl Sampling {
     /// The same as the kernel side counts it at each stack: [`Self::allocations`] has the allocations of such a sum.
     pub fn units(self, size: u64) -> u64 {
         self.bytes().map_or(1, |rate| sampling::units(sampling::chance(size, rate)))
+    }
+
+    /// What the kernel side counts for one allocation of so many bytes.
+    pub fn counts(self, size: u64) -> StackCounts {
+        let units = self.units(size);
+        let bytes = self.bytes().map_or(size, |_| sampling::bytes(size, units));
+        StackCounts { units, bytes, lasting: 0 }
+    }
+
+    /// Of an estimate of so many blocks of `size` bytes each.
+    pub fn standard_error(self, size: u64, blocks: u64) -> StandardError {
+        let weight = self.weight(size) as f64 / WEIGHT_OF_ONE as f64;
+        let allocations = (blocks as f64 * (weight - 1.0)).sqrt();
+        StandardError { bytes: allocations * size as f64, allocations }
     }
 
     /// The number of allocations that a sum of [`Self::units`] stands for, rounded.

@@ -2,8 +2,10 @@
 
 use std::{fmt, time::Duration};
 
+use serde::{Deserialize, Serialize};
+
 /// The course of a number of bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Course {
     /// It rises, and goes on rising: what it never falls below rises too.
     Grows,
@@ -43,7 +45,7 @@ impl fmt::Display for Course {
 }
 
 /// A course, and what it was read from.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Trend {
     /// What it comes to.
     pub course: Course,

@@ -2,6 +2,8 @@
 
 use std::{fmt, path::PathBuf};
 
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
 use super::Losses;
 
 /// A doubt about the figures, or about what was observed.
@@ -13,6 +15,12 @@ pub enum Warning {
          (larger: --nursery-entries)"
     )]
     NurseryFull(u64),
+    /// Allocations were dropped at a full ring, while tracing.
+    #[error(
+        "{0} allocations were not traced because the ring buffer was full; they are missing from the trace and from all figures \
+         (larger: --ring-size)"
+    )]
+    AllocationsRingFull(u64),
     /// Allocations were dropped at a nursery full of samples.
     #[error(
         "{0} sampled allocations were not recorded because the nursery was full; the estimates lack what these stand for \
@@ -52,6 +60,23 @@ pub enum Warning {
         pid: u32,
         /// What happened.
         cause: &'static str,
+    },
+    /// Probes were lost.
+    #[error("process {pid} could not be probed again after {cause}: what it has done since is not known")]
+    ProbesLost {
+        /// The process.
+        pid: u32,
+        /// What happened.
+        cause: &'static str,
+    },
+    /// Links are bound to a thread that is gone, and no probes can take their place.
+    #[error(
+        "the first thread of process {pid} has ended: what it does since may be missed, unseen, where probes are taken out of the same \
+         functions, by another tool or when memprof leaves another process (with CAP_SYS_ADMIN, it attaches through another thread)"
+    )]
+    FirstThreadEnded {
+        /// The process.
+        pid: u32,
     },
     /// A process was left alone, since it could not be observed within the limit.
     #[error(
@@ -123,9 +148,107 @@ pub enum Warning {
     /// Too many processes were forked at once.
     #[error("{0} forked processes were not observed because too many were at once; nothing is known of them")]
     NotFollowed(u64),
+    /// Of ended processes sums are known, and not what of these is selected and not suppressed.
+    #[error(
+        "{processes} more processes have ended and held {bytes} bytes in all, of which it is not known what is selected and not suppressed"
+    )]
+    EndedUnjudged {
+        /// How many.
+        processes: u64,
+        /// What they held together.
+        bytes: u64,
+    },
     /// The kernel dropped mmap events.
-    #[error("the kernel dropped {0} notices of new mappings; code mapped in a process that exited since has no names")]
+    #[error("the kernel dropped {0} notices of new mappings; code that is mapped no more may have no names")]
     MappingsLost(u64),
+    /// What is shown comes from a log of calls.
+    #[error("this is a log of calls (mtrace), which tells neither ages nor whose it is")]
+    Log,
+    /// What the writer of a log has put into it for its reader.
+    #[error("the log says: {0}")]
+    LogRemark(String),
+    /// A log frees what it has not allocated.
+    #[error("{count} frees in the log are of blocks that it has not allocated, or has freed before: {lines}")]
+    LogFreesUnknown {
+        /// How many.
+        count: u64,
+        /// The first of them.
+        lines: String,
+    },
+    /// A log allocates what it has not freed.
+    #[error("{count} blocks were allocated again in the log without a free, which is missing: {lines}")]
+    LogRepeats {
+        /// How many.
+        count: u64,
+        /// The first of them.
+        lines: String,
+    },
+    /// A log has lines that mean nothing.
+    #[error("{count} lines of the log are not understood, and left out: {lines}")]
+    LogUnreadable {
+        /// How many.
+        count: u64,
+        /// The first of them.
+        lines: String,
+    },
+    /// A saved profile is another tool's.
+    #[error(
+        "this profile was not written by memprof: what was lost while it was recorded is not known, nor are growth, verdicts and peaks"
+    )]
+    Foreign,
+    /// A saved profile has been changed.
+    #[error(
+        "another tool has rewritten this profile since memprof saved it: what memprof had noted beside its samples does not fit \
+         them any more, and is left out"
+    )]
+    Rewritten,
+    /// A saved profile is none of a heap, but a difference of two.
+    #[error(
+        "this profile has negative figures, as a difference of two has; they count as nothing (memprof diff compares profiles)"
+    )]
+    NegativeFigures,
+    /// Ages in a saved profile are not known to the nanosecond.
+    #[error(
+        "{0} allocations may be older than asked for, or not: ages in a saved profile are cut to two digits; they are not shown"
+    )]
+    AgesCut(u64),
+    /// Nor are sizes, where there are many.
+    #[error(
+        "sizes in this profile are cut, since its stacks had blocks of very many sizes: of {0} allocations it is not certain whether \
+         they are within the sizes asked for"
+    )]
+    SizesCut(u64),
+    /// Ages were not saved.
+    #[error("the ages of allocations are not in this profile: none is taken for old")]
+    AgesUnknown,
+    /// Sizes and ages were not saved.
+    #[error("{0} stacks are left out: the sizes and ages of what they hold are not in this profile")]
+    GroupsUnknown(usize),
+    /// Single blocks were not saved.
+    #[error("single allocations are not in this profile (record it with --show-allocations)")]
+    AllocationsNotSaved,
+    /// What stacks held at the peak was not saved.
+    #[error("what stacks held at the peak is not in this profile")]
+    PeakUnknown,
+    /// Temporary allocations are not told.
+    #[error("temporary allocations are not counted in this profile: its stacks are in the order of what they hold")]
+    TemporaryUnknown,
+    /// Any of these, read back from where it was saved.
+    #[error("{0}")]
+    Recorded(String),
+}
+
+/// As its text.
+impl Serialize for Warning {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Warning {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer).map(Self::Recorded)
+    }
 }
 
 /// Why a process is left out where many are attached to.
@@ -177,6 +300,8 @@ impl Warning {
     pub fn pid(&self) -> Option<u32> {
         match self {
             Self::ProbesInterrupted { pid, .. }
+            | Self::ProbesLost { pid, .. }
+            | Self::FirstThreadEnded { pid }
             | Self::TooCostly { pid, .. }
             | Self::NoAllocator { pid, .. }
             | Self::NoSuchFunction { pid, .. } => Some(*pid),
@@ -184,11 +309,49 @@ impl Warning {
         }
     }
 
+    /// Whether it is about allocations or frees of an observed process that are missing from the figures, or may be.
+    pub fn is_loss(&self) -> bool {
+        matches!(
+            self,
+            Self::NurseryFull(_)
+                | Self::SamplesFull(_)
+                | Self::AllocationsRingFull(_)
+                | Self::FreesRingFull(_)
+                | Self::StacksRingFull(_)
+                | Self::StacksTableFull(_)
+                | Self::StacksUnreadable(_)
+                | Self::MissedReturns(_)
+                | Self::InFlightFull(_)
+                | Self::ProbesInterrupted { .. }
+                | Self::ProbesLost { .. }
+                | Self::FirstThreadEnded { .. }
+                | Self::TooCostly { .. }
+                | Self::NoAllocator { .. }
+                | Self::AllocatorUnnamed { .. }
+                | Self::FunctionLeftOut { .. }
+                | Self::NoSuchFunction { .. }
+                | Self::SeenLate(_)
+                | Self::NotFollowed(_)
+                | Self::EndedUnjudged { .. }
+                | Self::LogFreesUnknown { .. }
+                | Self::LogRepeats { .. }
+                | Self::LogUnreadable { .. }
+                | Self::Foreign
+                | Self::Rewritten
+                | Self::NegativeFigures
+                | Self::AgesCut(_)
+                | Self::SizesCut(_)
+                | Self::AgesUnknown
+                | Self::GroupsUnknown(_)
+        )
+    }
+
     /// One warning for each cause of loss.
     pub fn of_losses(losses: &Losses, is_sampled: bool) -> impl Iterator<Item = Self> + use<> {
         let nursery_full: fn(u64) -> Self = if is_sampled { Self::SamplesFull } else { Self::NurseryFull };
         [
             (losses.nursery_full, nursery_full),
+            (losses.allocations_ring_full, Self::AllocationsRingFull),
             (losses.frees_ring_full, Self::FreesRingFull),
             (losses.stacks_ring_full, Self::StacksRingFull),
             (losses.stacks_table_full, Self::StacksTableFull),

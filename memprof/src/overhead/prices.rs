@@ -43,6 +43,7 @@ pub struct Prices {
     leave: Times,
     free: Times,
     moments: usize,
+    is_without_moments: bool,
 }
 
 /// Nanoseconds of a program in the last moments in which it ran.
@@ -74,6 +75,16 @@ impl Prices {
         self.traps = traps;
     }
 
+    /// Takes in that the kernel does not measure the programs: nothing has a price then.
+    pub fn set_without_moments(&mut self) {
+        self.is_without_moments = true;
+    }
+
+    /// Whether the kernel measures the programs, as far as is known.
+    pub fn has_moments(&self) -> bool {
+        !self.is_without_moments
+    }
+
     /// Takes in how long the programs ran for a moment.
     pub fn add_moment(&mut self, moment: &RunTimes) {
         self.moments += 1;
@@ -96,7 +107,7 @@ impl Prices {
             if counts == [0; 3] {
                 continue;
             }
-            let trap = self.traps[manner]?;
+            let trap = self.traps[manner].filter(|_| self.has_moments())?;
             let call = trap.call + enter + leave;
             let [allocations, resizes, frees] = counts.map(|count| count as f64);
             cost.windowed += allocations * call;

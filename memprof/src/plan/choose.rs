@@ -18,8 +18,9 @@
 //! 3. *Each call comes there once*, and nothing else does. No jump or call of the function leads to the skipped bytes or to the
 //!    site: all of its instructions are looked at, one after the other. Where that fails, the entry stays. Nor does any code of the
 //!    object jump there from elsewhere, as the cold part of a function does that compilers put aside: all of its code is searched for
-//!    32-bit offsets to these bytes, whether they are instructions or not. (Jumps with 8 bits do not reach the other section
-//!    where a cold part is.) Nor does a symbol of any name begin there, which somebody could call.
+//!    32-bit offsets to where these instructions begin, whether what has them are instructions or not. (Jumps with 8 bits do not reach
+//!    the other section where a cold part is. What jumps between the bytes of an instruction leaves out a prefix, as old libraries
+//!    do with `lock`, and nothing with a `lock` is skipped.) Nor does a symbol of any name begin there, which somebody could call.
 //! 4. *Jumps through a register or a table.* A table's labels begin blocks, and a block that begins within the skipped bytes would be a
 //!    loop around the function's very beginning, with nothing on the stack. No compiler was seen to write that; but code
 //!    that waits in a loop for a lock could be so, and a function with such a jump keeps its entry. None of the allocators' functions that
@@ -32,19 +33,20 @@
 use super::instructions::{Flow, Instruction, decode};
 use crate::model::{Choice, Emulation, EntryReason};
 
-/// How many bytes are skipped at most. In longer ones, hardly any function has not pushed or written anything.
-const MOST_SKIPPED_BYTES: u64 = 48;
+/// How many bytes are skipped at most. In longer ones, hardly any function has not pushed or written anything: jemalloc's `free` is
+/// that with most, 52 after an `endbr64`.
+const MOST_SKIPPED_BYTES: u64 = 64;
 
 /// How many instructions are skipped at most.
-const MOST_SKIPPED: usize = 9;
+const MOST_SKIPPED: usize = 12;
 
 /// A site in the code of a function.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Chosen {
+pub struct Chosen {
     /// How far it is from the entry, in bytes.
-    pub(super) skipped: u64,
+    pub skipped: u64,
     /// Why there.
-    pub(super) choice: Choice,
+    pub choice: Choice,
 }
 
 impl Chosen {
@@ -56,7 +58,7 @@ impl Chosen {
 
 /// Chooses the site of a function, all of whose code is given, and of so many of whose first arguments the values are read. Whether it
 /// is entered elsewhere, from without, is not looked at here.
-pub(super) fn choose(code: &[u8], arguments: usize) -> Chosen {
+pub fn choose(code: &[u8], arguments: usize) -> Chosen {
     let found = find(code, arguments);
     if found.skipped == 0 {
         return found;
@@ -65,6 +67,12 @@ pub(super) fn choose(code: &[u8], arguments: usize) -> Chosen {
         Ok(()) => found,
         Err(reason) => Chosen::entry(reason),
     }
+}
+
+/// Where instructions begin behind the entry, up to the site that many bytes from it.
+pub(super) fn beginnings(code: &[u8], skipped: u64) -> Vec<u64> {
+    let offsets = decode(code, 0).flatten().map(|instruction| instruction.offset);
+    offsets.skip(1).take_while(|offset| *offset <= skipped).collect()
 }
 
 /// The first instruction that all kernels emulate, or else the first that newer ones do, if nothing before it matters.

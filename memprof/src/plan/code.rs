@@ -5,6 +5,7 @@
 //! comes after another instruction, and as long as no other function begins. So no probe is put into the middle of an instruction.
 
 use std::{
+    cell::Cell,
     collections::{HashMap, HashSet},
     fs::File,
 };
@@ -14,6 +15,9 @@ use crate::elf::{self, ElfError, Segment, Slot};
 
 /// No allocator function, with all that it jumps to, has more instructions.
 const MOST_INSTRUCTIONS: usize = 1 << 14;
+
+/// How many instructions of an object are looked at, over and over again if need be; allocators have some ten thousand.
+const MOST_STEPS: u32 = 1 << 20;
 
 /// The longest instruction.
 const MOST_INSTRUCTION_BYTES: u64 = 15;
@@ -28,6 +32,8 @@ pub(super) struct Code<'a> {
     /// In ascending order.
     starts: Vec<u64>,
     slots: HashMap<u64, Slot>,
+    /// How many more instructions may be looked at. Behind them, nothing is known.
+    steps_left: Cell<u32>,
 }
 
 /// By which instructions a function returns.
@@ -60,7 +66,7 @@ impl<'a> Code<'a> {
     /// Where the file cannot be read.
     pub(super) fn of(file: &'a File, segments: &'a [Segment]) -> Result<Self, ElfError> {
         let slots = elf::slots(file)?.into_iter().map(|slot| (slot.address, slot)).collect();
-        Ok(Self { file, segments, starts: elf::function_starts(file)?, slots })
+        Ok(Self { file, segments, starts: elf::function_starts(file)?, slots, steps_left: Cell::new(MOST_STEPS) })
     }
 
     /// By which instructions a function returns.
@@ -155,12 +161,13 @@ impl<'a> Code<'a> {
 
     /// The instruction there, and the address of what follows, if that is reached. `None` where there is no code.
     fn step(&self, address: u64) -> Option<(Step, Option<u64>)> {
+        self.steps_left.set(self.steps_left.get().checked_sub(1)?);
         let segment =
             self.segments.iter().find(|segment| segment.executable && segment.offset_of(address).is_some())?;
         let offset = segment.offset_of(address)?;
         let length = (segment.offsets.end - offset).min(MOST_INSTRUCTION_BYTES);
         let (step, length) = step(&elf::bytes(self.file, offset, length as usize).ok()?, address)?;
-        let next = address + length;
+        let next = address.wrapping_add(length);
         let goes_on = !matches!(step, Step::Jump(_) | Step::JumpThrough(_) | Step::Return | Step::Unknown);
         // Behind a call that does not return, another function may begin.
         Some((step, (goes_on && self.starts.binary_search(&next).is_err()).then_some(next)))

@@ -2,8 +2,12 @@
 
 use std::fmt::{self, Display, Formatter};
 
-use crate::model::{
-    AllocatorFunction, AttachPlan, Choice, Emulation, EntryReason, Pointer, ProbeSite, Release, SearchedObject, Size,
+use crate::{
+    model::{
+        AllocatorFunction, AttachPlan, Choice, Emulation, EntryReason, Pointer, ProbeSite, Release, SearchedObject,
+        Size,
+    },
+    wording::escape::visible_path,
 };
 
 /// Each object that has sites or was left out, and its sites: file offset, function, why there, its other names, kind.
@@ -13,10 +17,10 @@ impl Display for AttachPlan {
             match &searched.outcome {
                 Ok(0) => {}
                 Ok(_) => self.write_object(searched, formatter)?,
-                Err(reason) => writeln!(formatter, "{}: left out: {reason}", searched.path.display())?,
+                Err(reason) => writeln!(formatter, "{}: left out: {reason}", visible_path(&searched.path))?,
             }
             for function in &searched.left_out {
-                writeln!(formatter, "{}: left out: {function}", searched.path.display())?;
+                writeln!(formatter, "{}: left out: {function}", visible_path(&searched.path))?;
             }
         }
         Ok(())
@@ -26,7 +30,7 @@ impl Display for AttachPlan {
 /// How many functions an object has, or why it was left out.
 impl Display for SearchedObject {
     fn fmt(&self, formatter: &mut Formatter<'_>) -> fmt::Result {
-        write!(formatter, "{}", self.path.display())?;
+        write!(formatter, "{}", visible_path(&self.path))?;
         match &self.outcome {
             Ok(0) => match self.unnamed {
                 None => formatter.write_str(" (none)"),
@@ -40,7 +44,7 @@ impl Display for SearchedObject {
 
 impl AttachPlan {
     fn write_object(&self, searched: &SearchedObject, formatter: &mut Formatter<'_>) -> fmt::Result {
-        writeln!(formatter, "{}", searched.path.display())?;
+        writeln!(formatter, "{}", visible_path(&searched.path))?;
         let mut sites = self.sites.iter().filter(|site| site.object == searched.object);
         sites.try_for_each(|site| writeln!(formatter, "  {site}"))
     }

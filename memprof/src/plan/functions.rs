@@ -7,6 +7,25 @@ use super::kinds::{
 };
 use crate::model::AllocatorFunction;
 
+/// What nearly all allocations and frees go through, whatever comes before the name: in C, in C++, and in Rust with jemalloc and with mimalloc.
+const COMMON: &[&str] = &[
+    "malloc",
+    "calloc",
+    "realloc",
+    "free",
+    "_Znwm",
+    "_Znam",
+    "_ZdlPv",
+    "_ZdaPv",
+    "_ZdlPvm",
+    "_ZdaPvm",
+    "rallocx",
+    "sdallocx",
+    "malloc_aligned",
+    "zalloc_aligned",
+    "realloc_aligned",
+];
+
 /// What a family of functions has before its names, and which functions it has.
 struct Family {
     prefixes: &'static [&'static str],
@@ -180,7 +199,10 @@ impl Family {
                 prefix => format!("{prefix}{name}").leak(),
             };
             let owns_calls = self.owns_calls;
-            self.functions.iter().map(move |(base, kind)| AllocatorFunction { owns_calls, ..kind.named(name(base)) })
+            self.functions.iter().map(move |(base, kind)| {
+                let is_rare = !COMMON.contains(base);
+                AllocatorFunction { owns_calls, is_rare, ..kind.named(name(base)) }
+            })
         };
         self.prefixes.iter().flat_map(move |prefix| of(prefix))
     }
@@ -241,6 +263,13 @@ mod tests {
         names.sort_unstable();
         assert!(names.windows(2).all(|pair| pair[0] != pair[1]));
         assert!(names.contains(&"_rjem_sdallocx") && names.contains(&"mi_heap_realloc"));
+    }
+
+    #[test]
+    fn few_functions_are_common() {
+        let common = FUNCTIONS.iter().filter(|function| !function.is_rare).map(|function| function.name);
+        let of_jemalloc: Vec<_> = common.filter(|name| name.starts_with("je_")).collect();
+        assert!(of_jemalloc.starts_with(&["je_malloc", "je_calloc", "je_realloc", "je_free"]));
     }
 
     #[test]

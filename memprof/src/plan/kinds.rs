@@ -87,7 +87,7 @@ impl Kind {
     /// A function that does this.
     pub(super) const fn named(self, name: &'static str) -> AllocatorFunction {
         let Self { size, pointer, release, throws } = self;
-        AllocatorFunction { name, size, pointer, release, throws, owns_calls: false }
+        AllocatorFunction { name, size, pointer, release, throws, owns_calls: false, is_rare: false }
     }
 }
 

@@ -18,6 +18,7 @@ mod tests;
 use std::sync::Arc;
 
 pub use access::only_reads;
+pub use choose::{Chosen, choose};
 pub use functions::{FUNCTIONS, Functions};
 pub use kinds::parse_function;
 

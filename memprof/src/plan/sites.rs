@@ -3,7 +3,7 @@
 use std::fs::File;
 
 use super::{
-    choose::{Chosen, choose},
+    choose::{Chosen, beginnings, choose},
     entered,
     functions::{Functions, behave_alike, is_ambiguous},
     operators,
@@ -15,6 +15,9 @@ use crate::{
 
 /// No allocator function is larger; jemalloc's largest has 10 KiB.
 const MOST_FUNCTION_BYTES: u64 = 64 << 10;
+
+/// No allocator has so many functions; mimalloc has some 65.
+const MOST_FUNCTIONS: usize = 1024;
 
 /// What was found in an object.
 #[derive(Debug, Default)]
@@ -36,6 +39,9 @@ pub(super) fn find(object: &Object, functions: &Functions) -> Result<Found, Stri
     let defined = without_strangers(defined, functions);
     if defined.is_empty() {
         return Ok(Found::default());
+    }
+    if defined.len() > MOST_FUNCTIONS {
+        return Err(format!("it has {} allocator functions, which no allocator has", defined.len()));
     }
     // glibc's loader had a malloc of its own until 2.30, for its own use before libc's is there; it never frees.
     if elf::is_glibc_loader(file).map_err(|error| error.to_string())? {
@@ -69,18 +75,24 @@ pub(super) struct Entry {
 
 /// Chooses the sites within the functions, which are at their entries so far.
 fn choose_sites(file: &File, segments: &[Segment], entries: &mut [Entry]) -> Result<(), ElfError> {
-    let mut chosen: Vec<Chosen> = entries.iter().map(|entry| choose_in(file, entry)).collect::<Result<_, _>>()?;
-    let closed = entries.iter().zip(&chosen).filter(|(_, chosen)| chosen.skipped != 0);
-    let closed = closed.map(|(entry, chosen)| entry.address + 1..=entry.address + chosen.skipped);
-    let entered = entered::find(file, segments, &closed.collect::<Vec<_>>())?;
-    for (entry, chosen) in entries.iter_mut().zip(&mut chosen) {
-        let inside = |addresses: &[u64]| {
+    let mut chosen: Vec<_> = entries.iter().map(|entry| choose_in(file, entry)).collect::<Result<_, _>>()?;
+    let closed = entries.iter().zip(&chosen).filter_map(|(entry, (chosen, _))| {
+        (chosen.skipped != 0).then_some(entry.address.checked_add(1)?..=entry.address.checked_add(chosen.skipped)?)
+    });
+    let places = entries
+        .iter()
+        .zip(&chosen)
+        .flat_map(|(entry, (_, beginnings))| beginnings.iter().map(|distance| entry.address.wrapping_add(*distance)));
+    let (closed, places): (Vec<_>, Vec<_>) = (closed.collect(), places.collect());
+    let entered = entered::find(file, segments, &closed, &places)?;
+    for (entry, (chosen, beginnings)) in entries.iter_mut().zip(&mut chosen) {
+        let first = |addresses: &[u64], is_closed: &dyn Fn(u64) -> bool| {
             let mut distances = addresses.iter().map(|address| address.wrapping_sub(entry.address));
-            distances.find(|distance| (1..=chosen.skipped).contains(distance))
+            distances.find(|distance| is_closed(*distance))
         };
-        if let Some(at) = inside(&entered.by_symbol) {
+        if let Some(at) = first(&entered.by_symbol, &|distance| (1..=chosen.skipped).contains(&distance)) {
             *chosen = Chosen::entry(EntryReason::SymbolInside { at });
-        } else if let Some(to) = inside(&entered.by_jump) {
+        } else if let Some(to) = first(&entered.by_jump, &|distance| beginnings.contains(&distance)) {
             *chosen = Chosen::entry(EntryReason::JumpFromElsewhere { to });
         }
         entry.site.offset_in_file = entry.site.entry_in_file + chosen.skipped;
@@ -89,7 +101,8 @@ fn choose_sites(file: &File, segments: &[Segment], entries: &mut [Entry]) -> Res
     Ok(())
 }
 
-fn choose_in(file: &File, entry: &Entry) -> Result<Chosen, ElfError> {
+/// And where the instructions begin that are skipped, and the one at the site.
+fn choose_in(file: &File, entry: &Entry) -> Result<(Chosen, Vec<u64>), ElfError> {
     let reason = if cfg!(not(target_arch = "x86_64")) {
         // The ELF reader refuses objects for another processor than memprof's own.
         EntryReason::OtherProcessor
@@ -99,9 +112,11 @@ fn choose_in(file: &File, entry: &Entry) -> Result<Chosen, ElfError> {
         EntryReason::TooLarge
     } else {
         let code = elf::bytes(file, entry.site.entry_in_file, entry.size as usize)?;
-        return Ok(choose(&code, entry.site.function.arguments()));
+        let chosen = choose(&code, entry.site.function.arguments());
+        let beginnings = beginnings(&code, chosen.skipped);
+        return Ok((chosen, beginnings));
     };
-    Ok(Chosen::entry(reason))
+    Ok((Chosen::entry(reason), Vec::new()))
 }
 
 /// The functions by their entries: several names of one are one.

@@ -30,11 +30,9 @@ fn reason(file: &File) -> Result<Option<&'static str>, ElfError> {
         return Ok(Some(STATIC));
     }
     let mut found = None;
-    for segment in elf::segments(file)? {
-        elf::pieces(file, &segment, 16, |_, bytes| {
-            found = found.or_else(|| MARKS.iter().find(|(mark, _)| contains(bytes, mark)));
-        })?;
-    }
+    elf::pieces(file, &elf::segments(file)?, 16, |_, _, bytes| {
+        found = found.or_else(|| MARKS.iter().find(|(mark, _)| contains(bytes, mark)));
+    })?;
     Ok(found.map(|(_, reason)| *reason))
 }
 

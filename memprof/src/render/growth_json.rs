@@ -5,15 +5,14 @@ use std::io;
 
 use serde::Serialize;
 
-use super::json::FrameView;
+use super::{json::FrameView, json_line};
 use crate::model::{AnonymousMemory, Frame, Growth, GrowthOfProcess, GrowthOfStack, Touched};
 
 const SCHEMA: &str = "memprof.growth/1";
 
 /// Writes the report and a newline.
 pub(super) fn write(report: &Growth<Frame>, output: &mut dyn io::Write) -> io::Result<()> {
-    serde_json::to_writer(&mut *output, &GrowthView::from(report))?;
-    output.write_all(b"\n")
+    json_line::write(&GrowthView::from(report), output)
 }
 
 #[derive(Serialize)]

@@ -1,4 +1,4 @@
-//! Growth for people. All names are made visible before they are written ([`super::escape`]).
+//! Growth for people. All names are made visible before they are written ([`crate::wording::escape`]).
 
 use std::io;
 

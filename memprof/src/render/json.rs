@@ -5,19 +5,18 @@ use std::{io, path::Path};
 
 use serde::Serialize;
 
-use super::{ranking_json::RankingView, verdict};
+use super::{json_line, ranking_json::RankingView, verdict};
 use crate::model::{
-    Ages, Cause, Course, EndedProcesses, Frame, LiveAllocation, Losses, Memory, MemoryGrowth, Outstanding, Overhead,
-    ProcessSnapshot, Report, ScaledFigures, ScaledProcess, Source, StackId, StackSnapshot, StandardError, Totals,
-    Trend,
+    Ages, Cause, Course, EndedProcesses, Frame, LiveAllocation, Losses, Memory, MemoryGrowth, Moment, Outstanding,
+    Overhead, Peak, ProcessSnapshot, Report, ScaledFigures, ScaledProcess, Source, StackId, StackSnapshot,
+    StandardError, Suppressed, SuppressedBy, Totals, Trend,
 };
 
 const SCHEMA: &str = "memprof.report/1";
 
 /// Writes the report and a newline.
 pub(super) fn write(report: &Report, output: &mut dyn io::Write) -> io::Result<()> {
-    serde_json::to_writer(&mut *output, &ReportView::from(report))?;
-    output.write_all(b"\n")
+    json_line::write(&ReportView::from(report), output)
 }
 
 #[derive(Serialize)]
@@ -33,6 +32,9 @@ struct ReportView<'a> {
     /// Only where there is a limit.
     #[serde(skip_serializing_if = "Option::is_none")]
     max_overhead_percent: Option<f64>,
+    /// Only where stacks are shown as they stood when their process held most.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    moment: Option<&'static str>,
     lost: LossesView,
     warnings: Vec<String>,
     /// Only where a sweep has watched.
@@ -62,6 +64,9 @@ struct LossesView {
 #[derive(Serialize)]
 struct CausesView {
     nursery_full: u64,
+    /// Only of a trace.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    allocations_ring_full: Option<u64>,
     frees_ring_full: u64,
     stacks_ring_full: u64,
     stacks_table_full: u64,
@@ -89,16 +94,44 @@ struct ProcessView<'a> {
     memory: Option<MemoryView>,
     growth_bytes: i64,
     peak_bytes: u64,
+    peak: PeakView,
     totals: TotalsView,
     selected_stacks: usize,
+    /// Only where suppressions were given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    suppressed: Option<SuppressedView<'a>>,
     truncated_stacks: usize,
     stacks: Vec<StackView<'a>>,
+}
+
+#[derive(Serialize)]
+struct SuppressedView<'a> {
+    stacks: usize,
+    bytes: u64,
+    allocations: u64,
+    patterns: Vec<SuppressedByView<'a>>,
+}
+
+#[derive(Serialize)]
+struct SuppressedByView<'a> {
+    pattern: &'a str,
+    stacks: usize,
+    bytes: u64,
+    allocations: u64,
 }
 
 #[derive(Serialize)]
 struct OutstandingView {
     bytes: u64,
     allocations: u64,
+}
+
+#[derive(Serialize)]
+struct PeakView {
+    bytes: u64,
+    allocations: u64,
+    /// Since observation began.
+    elapsed_seconds: f64,
 }
 
 #[derive(Serialize)]
@@ -156,6 +189,10 @@ struct StackView<'a> {
     verdict: VerdictView,
     growth_bytes: i64,
     total_allocations: u64,
+    total_bytes: u64,
+    /// Null while sampling.
+    temporary_allocations: Option<u64>,
+    at_peak: OutstandingView,
     oldest_seconds: f64,
     ages: AgesView,
     /// Why frames may be missing.
@@ -234,6 +271,7 @@ impl<'a> From<&'a Report> for ReportView<'a> {
             since_previous_seconds: report.since_previous.as_secs_f64(),
             sample_bytes: report.sample_bytes,
             max_overhead_percent: report.max_overhead.map(|limit| limit.share() * 100.0),
+            moment: (report.moment == Moment::Peak).then_some("peak"),
             lost: (&report.losses).into(),
             warnings: report.warnings.iter().map(ToString::to_string).collect(),
             watched: report.ranking.as_ref().map(Into::into),
@@ -251,6 +289,7 @@ impl From<&Losses> for LossesView {
             stacks: losses.stacks(),
             causes: CausesView {
                 nursery_full: losses.nursery_full,
+                allocations_ring_full: (losses.allocations_ring_full > 0).then_some(losses.allocations_ring_full),
                 frees_ring_full: losses.frees_ring_full,
                 stacks_ring_full: losses.stacks_ring_full,
                 stacks_table_full: losses.stacks_table_full,
@@ -278,12 +317,29 @@ impl<'a> ProcessView<'a> {
             memory: process.verdict.memory.as_ref().map(|growth| MemoryView::new(growth, process.verdict.cause)),
             scaled: process.scaled.as_ref().map(Into::into),
             growth_bytes: process.growth_bytes,
-            peak_bytes: process.peak_bytes,
+            peak_bytes: process.peak.outstanding.bytes,
+            peak: process.peak.into(),
             totals: process.totals.into(),
             selected_stacks: process.selected_stacks,
+            suppressed: process.suppressed.as_ref().map(Into::into),
             truncated_stacks: process.truncated_stacks,
             stacks: process.stacks.iter().map(|stack| StackView::new(stack, is_sampled)).collect(),
         }
+    }
+}
+
+impl<'a> From<&'a Suppressed> for SuppressedView<'a> {
+    fn from(suppressed: &'a Suppressed) -> Self {
+        let Outstanding { bytes, allocations } = suppressed.outstanding;
+        let patterns = suppressed.by_pattern.iter().map(Into::into).collect();
+        Self { stacks: suppressed.stacks, bytes, allocations, patterns }
+    }
+}
+
+impl<'a> From<&'a SuppressedBy> for SuppressedByView<'a> {
+    fn from(by: &'a SuppressedBy) -> Self {
+        let Outstanding { bytes, allocations } = by.outstanding;
+        Self { pattern: &by.pattern, stacks: by.stacks, bytes, allocations }
     }
 }
 
@@ -379,6 +435,13 @@ impl From<Outstanding> for OutstandingView {
     }
 }
 
+impl From<Peak> for PeakView {
+    fn from(peak: Peak) -> Self {
+        let Outstanding { bytes, allocations } = peak.outstanding;
+        Self { bytes, allocations, elapsed_seconds: peak.elapsed.as_secs_f64() }
+    }
+}
+
 impl From<StandardError> for StandardErrorView {
     fn from(error: StandardError) -> Self {
         Self { bytes: error.bytes, allocations: error.allocations }
@@ -406,7 +469,10 @@ impl<'a> StackView<'a> {
             scaled: stack.scaled.as_ref().map(Into::into),
             verdict: VerdictView::new(&stack.trend, verdict::of_stack(&stack.trend)),
             growth_bytes: stack.growth_bytes,
-            total_allocations: stack.total_allocations,
+            total_allocations: stack.totals.allocations,
+            total_bytes: stack.totals.allocated_bytes,
+            temporary_allocations: stack.totals.temporary,
+            at_peak: stack.at_peak.into(),
             oldest_seconds: stack.ages.oldest.as_secs_f64(),
             ages: stack.ages.into(),
             truncated: stack.truncated.map(|reason| reason.to_string()),

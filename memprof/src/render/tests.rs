@@ -8,9 +8,13 @@ use jiff::tz::{TimeZone, offset};
 use super::{Format, Style, growth_tests};
 use crate::model::{
     Ages, BuildId, Cause, Course, EndedProcesses, Frame, Identity, LeftOut, LiveAllocation, Losses, Memory,
-    MemoryGrowth, Outstanding, Overhead, OverheadLimit, ProcessSnapshot, ProcessVerdict, Ranking, Report,
-    ScaledFigures, ScaledProcess, Source, StackId, StackSnapshot, StandardError, Totals, Trend, Warning, Watched,
+    MemoryGrowth, Moment, Outstanding, Overhead, OverheadLimit, Peak, ProcessSnapshot, ProcessVerdict, Ranking, Report,
+    ScaledFigures, ScaledProcess, Source, StackId, StackSnapshot, StackTotals, StandardError, Suppressed, SuppressedBy,
+    Totals, Trend, Warning, Watched,
 };
+
+mod pages;
+mod profiles;
 
 type Outcome = Result<(), Box<dyn Error>>;
 
@@ -34,16 +38,10 @@ fn json(report: &Report) -> Result<String, Box<dyn Error>> {
 
 fn report(processes: Vec<ProcessSnapshot<Frame>>) -> Report {
     Report {
-        time: jiff::Timestamp::constant(1_767_261_787, 250_000_000),
         elapsed: Duration::from_millis(312_500),
         since_previous: Duration::from_millis(5003),
-        sample_bytes: None,
-        max_overhead: None,
-        losses: Losses::default(),
-        warnings: Vec::new(),
-        ranking: None,
         processes,
-        ended: EndedProcesses::default(),
+        ..Report::empty(jiff::Timestamp::constant(1_767_261_787, 250_000_000))
     }
 }
 
@@ -76,17 +74,14 @@ fn verdict() -> ProcessVerdict {
 
 fn process(stacks: Vec<StackSnapshot<Frame>>) -> ProcessSnapshot<Frame> {
     ProcessSnapshot {
-        pid: 1234,
-        command: "redis-server".to_owned(),
         identity: Identity { user: Some("redis".to_owned()), ..Identity::default() },
-        exited: false,
         outstanding: Outstanding { bytes: 50_541_363, allocations: 91_204 },
-        standard_error: StandardError::default(),
-        scaled: None,
-        overhead: None,
         verdict: verdict(),
         growth_bytes: 3_250_586,
-        peak_bytes: 51_000_000,
+        peak: Peak {
+            outstanding: Outstanding { bytes: 51_000_000, allocations: 95_000 },
+            elapsed: Duration::from_secs(200),
+        },
         totals: Totals {
             allocations: 3_204_113,
             allocated_bytes: 1_288_490_189,
@@ -94,32 +89,28 @@ fn process(stacks: Vec<StackSnapshot<Frame>>) -> ProcessSnapshot<Frame> {
             freed_bytes: 1_237_948_826,
         },
         selected_stacks: stacks.len(),
-        truncated_stacks: 0,
         stacks,
+        ..ProcessSnapshot::empty(1234, "redis-server".to_owned())
     }
 }
 
-fn stack(id: u64, bytes: u64, frames: Vec<Frame>) -> StackSnapshot<Frame> {
+pub(super) fn stack(id: u64, bytes: u64, frames: Vec<Frame>) -> StackSnapshot<Frame> {
     StackSnapshot {
-        id: StackId(id),
         outstanding: Outstanding { bytes, allocations: 1984 },
-        standard_error: StandardError::default(),
-        scaled: None,
         growth_bytes: 3_145_728,
-        total_allocations: 12_000,
+        totals: StackTotals { allocations: 12_000, allocated_bytes: 3_000_000, temporary: Some(10_000) },
+        at_peak: Outstanding { bytes: 32_000_000, allocations: 2_000 },
         ages: Ages {
             youngest: Duration::from_millis(3),
             median: Duration::from_secs(126),
             oldest: Duration::from_secs(252),
         },
         trend: trend(Course::Grows, 10_484.0),
-        frames,
-        truncated: None,
-        allocations: Vec::new(),
+        ..StackSnapshot::empty(StackId(id), frames)
     }
 }
 
-fn frame(function: &str, file: &str, line: u32) -> Frame {
+pub(super) fn frame(function: &str, file: &str, line: u32) -> Frame {
     Frame {
         function: Some(function.to_owned()),
         source: Some(Source { directory: Some("/build/redis/src".into()), file: file.into(), line: Some(line) }),
@@ -290,6 +281,39 @@ fn json_of_a_sweep() -> Outcome {
     Ok(())
 }
 
+/// Of the stacks of one process some are suppressed, of the other all, and of the third none.
+fn report_with_suppressions() -> Report {
+    let by = |pattern: &str, stacks, bytes, allocations| SuppressedBy {
+        pattern: pattern.to_owned(),
+        stacks,
+        outstanding: Outstanding { bytes, allocations },
+    };
+    let suppressed = Suppressed {
+        stacks: 3,
+        outstanding: Outstanding { bytes: 12_288, allocations: 1005 },
+        grows: false,
+        by_pattern: vec![by("^cache_*$", 2, 12_000, 1004), by("libpool.so", 1, 288, 1)],
+    };
+    let with = |suppressed, stacks| ProcessSnapshot { suppressed: Some(suppressed), ..process(stacks) };
+    report(vec![
+        with(suppressed.clone(), vec![stack(1, 456, vec![frame("main", "a.c", 12)])]),
+        with(suppressed, Vec::new()),
+        with(Suppressed::default(), Vec::new()),
+    ])
+}
+
+#[test]
+fn text_with_suppressions() -> Outcome {
+    assert_snapshot!(plain(&report_with_suppressions())?);
+    Ok(())
+}
+
+#[test]
+fn json_with_suppressions() -> Outcome {
+    assert_snapshot!(json(&report_with_suppressions())?);
+    Ok(())
+}
+
 #[test]
 fn text_of_windows() -> Outcome {
     assert_snapshot!(plain(&windowed_report())?);
@@ -375,15 +399,36 @@ fn text_with_listed_allocations() -> Outcome {
 
 #[test]
 fn text_of_an_empty_report_and_an_empty_heap() -> Outcome {
-    let idle = ProcessSnapshot {
-        outstanding: Outstanding::default(),
-        verdict: ProcessVerdict { trend: Trend::NONE, memory: None, cause: Cause::Unknown },
-        growth_bytes: 0,
-        peak_bytes: 0,
-        totals: Totals::default(),
-        ..process(Vec::new())
-    };
+    let ProcessSnapshot { pid, command, identity, .. } = process(Vec::new());
+    let idle = ProcessSnapshot { identity, ..ProcessSnapshot::empty(pid, command) };
     assert_snapshot!(plain(&report(Vec::new()))? + &plain(&report(vec![idle]))?);
+    Ok(())
+}
+
+/// Nothing is known of ages nor of growth; where all is freed, a log says so.
+#[test]
+fn text_of_a_log() -> Outcome {
+    let held = |bytes, allocations| Outstanding { bytes, allocations };
+    let stack = |id, outstanding, line, allocations| StackSnapshot {
+        outstanding,
+        totals: StackTotals { allocations: 3, allocated_bytes: 100, temporary: None },
+        allocations,
+        ..StackSnapshot::empty(StackId(id), vec![frame("grow", "a.c", line)])
+    };
+    let block = LiveAllocation { address: 0x5555_5555_92a0, size: 100, age: Duration::ZERO };
+    let stacks = vec![stack(1, held(100, 3), 3, Vec::new()), stack(2, held(100, 1), 9, vec![block])];
+    let leaky = ProcessSnapshot {
+        outstanding: held(200, 4),
+        totals: Totals { allocations: 6, allocated_bytes: 200, frees: 2, freed_bytes: 0 },
+        peak: Peak { outstanding: held(300, 5), elapsed: Duration::ZERO },
+        selected_stacks: 4,
+        stacks,
+        ..ProcessSnapshot::empty(0, "a.out".to_owned())
+    };
+    let clean = ProcessSnapshot::empty(0, "b.out".to_owned());
+    let doubt = Warning::LogFreesUnknown { count: 1, lines: "line 2 (0x10)".to_owned() };
+    let warnings = vec![Warning::Log, doubt];
+    assert_snapshot!(plain(&Report { warnings, ..report(vec![leaky, clean]) })?);
     Ok(())
 }
 
@@ -396,7 +441,7 @@ fn text_gives_the_terminal_no_orders() -> Outcome {
     let warnings = vec![Warning::NoAllocator { pid: 1, command: hostile.to_owned() }];
     let text = plain(&Report { warnings, ..report(vec![process]) })?;
     assert_eq!(text.chars().find(|character| character.is_control() && *character != '\n'), None);
-    assert_eq!(text.lines().count(), 9);
+    assert_eq!(text.lines().count(), 10);
     assert_snapshot!(text);
     Ok(())
 }

@@ -1,21 +1,24 @@
-//! A report for people. All names are made visible before they are written ([`super::escape`]).
+//! A report for people. All names are made visible before they are written ([`crate::wording::escape`]).
 
-use std::{borrow::Cow, io};
+use std::io;
 
 use anstyle::{AnsiColor, Style as Paint};
 
 use super::{
     Style,
-    escape::{visible, visible_path},
+    escape::visible,
     figures::{
         bytes, change_of_bytes, count, duration, estimated_bytes, estimated_count, exact_bytes, percent, separated,
     },
-    growth_text, ranking_text, verdict,
+    growth_text, log_text, losses, ranking_text, verdict,
     whose::whose,
 };
-use crate::model::{
-    Ages, Course, Frame, LiveAllocation, Losses, Outstanding, ProcessSnapshot, Ranking, Report, ScaledFigures, Source,
-    StackSnapshot, StandardError, Totals,
+use crate::{
+    model::{
+        Ages, Course, Frame, LiveAllocation, Moment, Outstanding, Peak, ProcessSnapshot, Ranking, Report,
+        ScaledFigures, StackSnapshot, StackTotals, StandardError, Suppressed, Totals,
+    },
+    wording::frames::{function, location},
 };
 
 /// Longest function name, in characters, that the column of source locations makes room for.
@@ -67,6 +70,10 @@ struct Text<'a> {
 impl Text<'_> {
     fn write(&mut self) -> io::Result<()> {
         let report = self.report;
+        if report.is_of_log() {
+            log_text::write(report, self.style, self.output)?;
+            return self.warnings();
+        }
         if let Some(ranking) = &report.ranking {
             write!(self.output, "{} {}", self.time, ranking_text::shown(ranking))?;
             self.growth_of_suspects(ranking)?;
@@ -211,11 +218,8 @@ impl Text<'_> {
     /// to be said.
     fn losses(&self) -> String {
         let Palette { good, bad, .. } = self.palette;
-        if self.report.losses.is_none() {
-            return format!("{good}nothing lost{good:#}");
-        }
-        let whose = if self.report.processes.len() > 1 { " in all processes" } else { "" };
-        format!("{bad}LOST {}{whose}{bad:#}", losses_by_kind(&self.report.losses))
+        let paint = if self.report.losses.is_none() { good } else { bad };
+        format!("{paint}{}{paint:#}", losses::said(self.report))
     }
 
     fn totals(&mut self, process: &ProcessSnapshot<Frame>) -> io::Result<()> {
@@ -224,23 +228,34 @@ impl Text<'_> {
         let about = if self.report.sample_bytes.is_some() { "~" } else { "" };
         writeln!(
             self.output,
-            "  {faint}in {}: allocated {} in {}, freed {about}{} in {about}{}, peak {about}{}{faint:#}",
+            "  {faint}in {}: allocated {} in {}, freed {about}{} in {about}{}, peak {about}{} after {}{faint:#}",
             duration(self.report.elapsed),
             bytes(allocated_bytes),
             count(allocations, "allocation"),
             bytes(freed_bytes),
             count(frees, "free"),
-            bytes(process.peak_bytes),
+            bytes(process.peak.outstanding.bytes),
+            duration(process.peak.elapsed),
         )
     }
 
     fn stacks(&mut self, process: &ProcessSnapshot<Frame>) -> io::Result<()> {
+        if self.report.moment == Moment::Peak {
+            let Peak { outstanding, elapsed } = process.peak;
+            let held = self.held(outstanding, StandardError::default());
+            writeln!(self.output, "  at the peak, after {}: outstanding {held}", duration(elapsed))?;
+        }
         for (place, stack) in process.stacks.iter().enumerate() {
             self.stack(place + 1, stack)?;
         }
         let hidden = process.selected_stacks.saturating_sub(process.stacks.len());
         if hidden > 0 {
             writeln!(self.output, "  {}", count(hidden as u64, "more stack"))?;
+        }
+        let suppressed = process.suppressed.as_ref().filter(|suppressed| suppressed.stacks > 0);
+        if let Some(Suppressed { stacks, outstanding, .. }) = suppressed {
+            let held = self.held(*outstanding, StandardError::default());
+            writeln!(self.output, "  suppressed: {}, {held}", count(*stacks as u64, "stack"))?;
         } else if process.selected_stacks == 0 && process.outstanding.allocations > 0 {
             writeln!(self.output, "  none of these allocations is selected")?;
         }
@@ -253,18 +268,45 @@ impl Text<'_> {
     fn stack(&mut self, place: usize, stack: &StackSnapshot<Frame>) -> io::Result<()> {
         writeln!(
             self.output,
-            "  #{place}  {}{}, {}{}",
+            "  #{place}  {}{}{}{}",
             self.held(stack.outstanding, stack.standard_error),
             stack.scaled.as_ref().map(|scaled| format!(", scaled {}", held_in_all(scaled))).unwrap_or_default(),
-            ages(stack),
+            self.ages(stack),
             self.verdict(stack),
         )?;
+        self.turnover(stack)?;
         frames(&stack.frames, &self.palette, self.output)?;
         if let Some(reason) = stack.truncated {
             let bad = self.palette.bad;
             writeln!(self.output, "        {bad}[callers may be missing: {reason}]{bad:#}")?;
         }
         self.allocations(&stack.allocations)
+    }
+
+    /// How old it is: not known of the peak.
+    fn ages(&self, stack: &StackSnapshot<Frame>) -> String {
+        match self.report.moment {
+            Moment::Now if stack.outstanding.allocations > 0 => format!(", {}", ages(stack)),
+            Moment::Now | Moment::Peak => String::new(),
+        }
+    }
+
+    /// What has gone by there, where that is not what is shown already.
+    fn turnover(&mut self, stack: &StackSnapshot<Frame>) -> io::Result<()> {
+        let StackTotals { allocations, allocated_bytes, temporary } = stack.totals;
+        let faint = self.palette.faint;
+        if allocations <= stack.outstanding.allocations && stack.at_peak == stack.outstanding {
+            return Ok(());
+        }
+        let about = if self.report.sample_bytes.is_some() { "~" } else { "" };
+        let (allocated, allocations) = (bytes(allocated_bytes), count(allocations, "allocation"));
+        let temporary = temporary.map(|temporary| format!(", {} temporary", separated(temporary)));
+        writeln!(
+            self.output,
+            "        {faint}in all {about}{allocated} in {about}{allocations}{}; {about}{} at the peak{faint:#}",
+            temporary.unwrap_or_default(),
+            bytes(stack.at_peak.bytes),
+        )
     }
 
     /// In a word, and what has changed since the previous report.
@@ -315,7 +357,7 @@ fn holds_nothing(process: &ProcessSnapshot<Frame>) -> bool {
 }
 
 /// Of the oldest block, and where there are several, of those in the middle and at the end.
-fn ages(stack: &StackSnapshot<Frame>) -> String {
+pub(super) fn ages(stack: &StackSnapshot<Frame>) -> String {
     let Ages { youngest, median, oldest } = stack.ages;
     let oldest = format!("oldest {}", duration(oldest));
     match stack.outstanding.allocations {
@@ -335,31 +377,4 @@ fn held_in_all(scaled: &ScaledFigures) -> String {
         ),
         None => format!("~{} in ~{}, ± unknown", bytes(size), count(allocations, "allocation")),
     }
-}
-
-/// The kinds of loss that occurred: `12 allocations, 3 frees`.
-fn losses_by_kind(losses: &Losses) -> String {
-    let kinds = [(losses.allocations(), "allocation"), (losses.frees(), "free"), (losses.stacks(), "stack")];
-    let occurred = kinds.into_iter().filter(|(number, _)| *number > 0);
-    occurred.map(|(number, noun)| count(number, noun)).collect::<Vec<_>>().join(", ")
-}
-
-fn function(frame: &Frame) -> Cow<'_, str> {
-    let name = frame.function.as_deref().map_or(Cow::Borrowed("[unknown]"), visible);
-    if frame.inlined { Cow::Owned(format!("{name} (inlined)")) } else { name }
-}
-
-/// The most that is known of where a frame is: source, or else object and offset, or else its address.
-fn location(frame: &Frame) -> String {
-    match (&frame.source, &frame.module, frame.offset_in_file) {
-        (Some(source), _, _) => source_location(source),
-        (None, Some(module), Some(offset)) => format!("{}+{offset:#x}", visible_path(module)),
-        (None, Some(module), None) => format!("{} {:#x}", visible_path(module), frame.address),
-        (None, None, _) => format!("{:#x}", frame.address),
-    }
-}
-
-fn source_location(source: &Source) -> String {
-    let file = visible_path(&source.file);
-    source.line.map_or_else(|| file.clone(), |line| format!("{file}:{line}"))
 }

@@ -1,4 +1,4 @@
-//! Whose a process is, for people. What comes from the process's surroundings is made visible ([`super::escape`]).
+//! Whose a process is, for people. What comes from the process's surroundings is made visible ([`crate::wording::escape`]).
 
 use super::escape::visible;
 use crate::model::Identity;

@@ -98,12 +98,10 @@ fn rows_of(object: &Object) -> Option<Vec<Row>> {
 fn at_calls(object: &Object, rows: &[Row]) -> Vec<Row> {
     let Some(file) = &object.file else { return Vec::new() };
     let segments = elf::segments(file).unwrap_or_default();
-    let code: Vec<_> = segments
+    let code = elf::code(file, &segments).unwrap_or_default();
+    let code: Vec<_> = code
         .iter()
-        .filter(|segment| segment.executable)
-        .filter_map(|segment| Some((u32::try_from(segment.offsets.start).ok()?, elf::code(file, segment).ok()?)))
+        .filter_map(|(segment, bytes)| Some(Code { offset_in_file: u32::try_from(segment.offsets.start).ok()?, bytes }))
         .collect();
-    let code: Vec<_> =
-        code.iter().map(|(offset_in_file, bytes)| Code { offset_in_file: *offset_in_file, bytes }).collect();
     call_sites_only(rows, &code)
 }

@@ -2,12 +2,14 @@
 
 use std::io::{self, Write};
 
+use super::rights;
 use crate::{
     kernel::{self, Check, Outcome},
     model::{Object, ObjectKind, Timestamp},
     plan::{Functions, plan},
     symbols::{Detail, Symbolizer},
     target::{AddressSpace, ObjectTable, Process},
+    wording::escape::{visible, visible_path},
 };
 
 /// Prints what was found, and returns whether profiling can work. That nobody reads it any more is no error.
@@ -30,6 +32,7 @@ fn print_all(pids: &[u32], functions: &Functions, output: &mut dyn Write) -> io:
         is_well = print(&kernel::programs(), output)?;
         print(&kernel::page_faults(), output)?;
     }
+    rights::reduce_to_reading();
     for &pid in pids {
         is_well &= examine_target(pid, functions, output)?;
     }
@@ -56,7 +59,7 @@ fn examine_target(pid: u32, functions: &Functions, output: &mut dyn Write) -> io
         Ok(process) => process,
         Err(error) => return fail(pid, error.into(), output),
     };
-    writeln!(output, "ok    process {pid:<6} {}", process.command)?;
+    writeln!(output, "ok    process {pid:<6} {}", visible(&process.command))?;
     let mut objects = ObjectTable::new();
     let space = match AddressSpace::read(process.thread, Timestamp(0), &mut objects) {
         Ok(space) => space,
@@ -84,13 +87,13 @@ fn examine_target(pid: u32, functions: &Functions, output: &mut dyn Write) -> io
 }
 
 fn fail(pid: u32, error: anyhow::Error, output: &mut dyn Write) -> io::Result<bool> {
-    writeln!(output, "FAIL  process {pid:<6} {error:#}")?;
+    writeln!(output, "FAIL  process {pid:<6} {}", visible(&format!("{error:#}")))?;
     Ok(false)
 }
 
 /// What a report will be able to say about code in an object.
 fn print_names(object: &Object, symbolizer: &Symbolizer, output: &mut dyn Write) -> io::Result<()> {
-    let path = object.path.display();
+    let path = visible_path(&object.path);
     let names = match symbolizer.detail(object) {
         Detail::Lines => "functions and source lines",
         Detail::Functions => "functions; no source lines without debug information (install its -dbgsym package)",

@@ -4,8 +4,8 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, anyhow, bail};
 
-use super::{Options, Session, Signals, open_files::OpenFiles, output::Reader, recorder::Recorder};
-use crate::{kernel, target};
+use super::{Options, Session, Signals, open_files::OpenFiles, output::Reader, recorder::Recorder, rights};
+use crate::{kernel, model::Frame, target};
 
 /// Of the page faults of all processes, one in so many is counted. A prime, lest something regular in a program keep step with it.
 pub const PERIOD_OF_ALL: u64 = 17;
@@ -29,6 +29,7 @@ pub fn run_growth(growing: &Growing, options: &Options) -> anyhow::Result<ExitCo
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("tokio")?;
     runtime.block_on(async {
         let signals = Signals::catch().context("cannot catch signals")?;
+        rights::reduce(rights::Observed::Processes);
         let mut recorder = Recorder::new(options)?;
         match &growing.pids {
             Some(pids) => pids.iter().try_for_each(|pid| recorder.follow(*pid))?,
@@ -38,6 +39,7 @@ pub fn run_growth(growing: &Growing, options: &Options) -> anyhow::Result<ExitCo
             }
         }
         recorder.watch_growth(growing.period)?;
+        rights::reduce_to_what_is_open();
         let mut session = Session::open(options, recorder, signals)?;
         log::info!("watching where memory grows");
         session.run(None).await?;
@@ -67,11 +69,16 @@ pub(super) fn follow_those_possible(recorder: &mut Recorder, pids: &[u32]) -> an
 }
 
 impl Session<'_> {
-    pub(super) fn report_growth(&mut self) -> anyhow::Result<Reader> {
+    pub(super) async fn report_growth(&mut self) -> anyhow::Result<Reader> {
         let growth = self.recorder.growth(self.options.selection.top)?;
-        let objects = self.recorder.objects();
-        let report = growth.map_frames(|frames| self.symbolizer.name(frames, |id| objects.get(id).cloned()));
+        let mut stacks = Vec::new();
+        let growth = growth.map_frames(|frames| {
+            stacks.push(frames);
+            Vec::<Frame>::new()
+        });
+        let mut named = self.name_stacks(stacks).await?.into_iter();
+        let report = growth.map_frames(|_| named.next().unwrap_or_default());
         self.reports += 1;
-        self.output.write_growth(&report)
+        self.sink.take_growth(&report)
     }
 }

@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 
 use crate::{
-    model::{ImageId, Memory, MemoryGrowth, ProcessVerdict, StackId, Timestamp, Trend},
+    model::{HistoryPoint, ImageId, Memory, MemoryGrowth, ProcessVerdict, StackId, Timestamp, Trend},
     trend::{Series, cause},
 };
 
@@ -79,6 +79,12 @@ impl Histories {
     pub(super) fn trend_of_stack(&self, image: ImageId, stack: StackId) -> Trend {
         let stack = self.images.get(&image).and_then(|history| history.stacks.get(&stack));
         stack.map_or(Trend::NONE, |stack| stack.series.trend())
+    }
+
+    /// The outstanding bytes of a process at some looks, since observation began.
+    pub(super) fn points(&self, image: ImageId, began: Timestamp) -> Vec<HistoryPoint> {
+        let points = self.images.get(&image).map_or(&[][..], |history| history.tracked.points());
+        points.iter().map(|point| HistoryPoint { elapsed: point.time.since(began), bytes: point.bytes }).collect()
     }
 
     /// What a process comes to. Each byte that is outstanding stands for so many.

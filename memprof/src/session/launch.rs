@@ -14,7 +14,7 @@ use std::{
 use anyhow::{Context as _, anyhow};
 use rustix::process::{Pid, Signal};
 
-use super::open_files::OpenFiles;
+use super::{open_files::OpenFiles, signals::Signals};
 
 /// A child process that has not yet become the command.
 pub(super) struct Held {
@@ -26,12 +26,13 @@ pub(super) struct Held {
 
 impl Held {
     /// Forks, and waits until the child waits.
-    pub(super) fn start(command: &[OsString], open_files: &OpenFiles) -> anyhow::Result<Self> {
+    pub(super) fn start(command: &[OsString], open_files: &OpenFiles, signals: &Signals) -> anyhow::Result<Self> {
         let (program, arguments) = command.split_first().ok_or_else(|| anyhow!("there is no command"))?;
         let (mut ready, ready_writer) = io::pipe().context("pipe")?;
         let (hold_reader, release) = io::pipe().context("pipe")?;
         let mut command = Command::new(program);
         command.args(arguments);
+        ignore(&mut command, signals.ignored().to_vec());
         hold_back(&mut command, ready_writer, hold_reader, release.as_raw_fd(), open_files.clone());
         let spawning = std::thread::spawn(move || command.spawn());
         let mut pid = [0; 4];
@@ -56,6 +57,19 @@ impl Held {
 fn spawned(spawning: JoinHandle<io::Result<Child>>) -> anyhow::Result<Child> {
     let result = spawning.join().map_err(|_| anyhow!("starting the command failed"))?;
     result.context("cannot start the command")
+}
+
+/// Has the command ignore these signals, which memprof catches.
+fn ignore(command: &mut Command, signals: Vec<Signal>) {
+    let ignore = move || {
+        for signal in &signals {
+            // SAFETY: no handler is set.
+            unsafe { libc::signal(signal.as_raw(), libc::SIG_IGN) };
+        }
+        Ok(())
+    };
+    // SAFETY: it makes system calls only.
+    unsafe { command.pre_exec(ignore) };
 }
 
 fn hold_back(

@@ -1,22 +1,31 @@
 //! The only module that sees every stage: wires them, and runs the loop.
 
+mod checks;
 mod code;
 mod copies;
+mod diagnostics;
 pub mod doctor;
 mod growth;
 mod histories;
 mod jit;
 mod launch;
 mod meter;
+mod naming;
 mod observed;
 mod open_files;
 mod options;
 mod output;
 mod progress;
 mod recorder;
+mod rights;
+mod show;
 mod signals;
+mod sink;
 mod stacks;
 mod sweep;
+mod time_of_day;
+mod top;
+mod trace;
 
 use std::{
     cmp::Reverse,
@@ -30,23 +39,34 @@ use std::{
 use anyhow::{Context as _, anyhow};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, sleep_until};
 
+pub use self::checks::read_suppressions;
+pub use self::diagnostics::{Diagnostics, printable};
 pub use self::growth::{Growing, PERIOD_OF_ALL, run_growth};
-pub use self::options::{Following, Format, Functions, Options, Reach, Sizes, Sweep, Unwind, Whom, parse_function};
+pub use self::options::{
+    Checking, Destination, Following, Format, Functions, Options, Reach, Sizes, Suppressions, Sweep, Trace,
+    TraceFormat, Unwind, Whom, parse_function,
+};
+pub use self::show::{Showing, show, show_difference};
 use self::{
+    checks::{Checks, status_of_judgement},
     launch::{Held, Launched},
+    naming::Naming,
     open_files::OpenFiles,
-    output::{Output, Reader},
+    output::Reader,
     recorder::Recorder,
     signals::{Asked, Signals, reaches_group},
+    sink::Sink,
+    top::Granted,
 };
+pub use crate::symbols::{READ_NAMES, read_names};
 use crate::{
     kernel,
-    model::Ranking,
-    symbols::Symbolizer,
+    model::{Frame, Profile, Ranking, Report},
     target::{
         LaunchError,
         launch::{Surroundings, objects_of},
     },
+    tui,
 };
 
 /// Observes, reports, and returns the status to exit with: that of a launched command, if there was one.
@@ -54,6 +74,9 @@ use crate::{
 /// # Errors
 /// One line each, with the remedy where there is one.
 pub fn run(whom: &Whom, options: &Options) -> anyhow::Result<ExitCode> {
+    if options.is_live {
+        tui::require()?;
+    }
     kernel::require().map_err(|reason| anyhow!(reason))?;
     let open_files = OpenFiles::raise();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("tokio")?;
@@ -69,13 +92,14 @@ pub fn run(whom: &Whom, options: &Options) -> anyhow::Result<ExitCode> {
 async fn observe_processes(pids: &[u32], options: &Options) -> anyhow::Result<ExitCode> {
     // What goes wrong with the processes must not cost an older report its file, so that is opened last.
     let signals = Signals::catch().context("cannot catch signals")?;
+    rights::reduce(rights::Observed::Processes);
     let mut recorder = Recorder::new(options)?;
     for &pid in pids {
         recorder.attach(pid)?;
     }
     let mut session = Session::open(options, recorder, signals)?;
     session.run(None).await?;
-    Ok(ExitCode::SUCCESS)
+    Ok(status_of_judgement(session.checks.conclude()))
 }
 
 async fn observe_command(
@@ -88,7 +112,8 @@ async fn observe_command(
     let signals = Signals::catch().context("cannot catch signals")?;
     let mut recorder = Recorder::new(options)?;
     let objects = objects_of(program, &surroundings, recorder.objects_mut())?;
-    let held = Held::start(command, open_files)?;
+    let held = Held::start(command, open_files, &signals)?;
+    rights::reduce(rights::Observed::Command);
     let name = program.file_name().unwrap_or_default().to_string_lossy().into_owned();
     recorder.prepare(held.pid(), name, &objects)?;
     let mut session = Session::open(options, recorder, signals)?;
@@ -97,11 +122,13 @@ async fn observe_command(
     if let Err(error) = &reported {
         log::error!("{error:#}");
     }
-    let Session { recorder, mut signals, .. } = session;
+    let Session { recorder, mut signals, checks, .. } = session;
     // Without probes the command goes on at full speed, if it goes on.
     drop(recorder);
+    let judged = reported.as_ref().map_or(ExitCode::FAILURE, |()| status_of_judgement(checks.conclude()));
     let status = wait_for(&mut launched, &mut signals).await?;
-    Ok(if reported.is_ok() { exit_code(status) } else { ExitCode::FAILURE })
+    // Scripts rely on the command's own failure.
+    Ok(if reported.is_ok() && !status.success() { exit_code(status) } else { judged })
 }
 
 /// The status to exit with after an error: that of `env` or `nice` for what is no command.
@@ -149,10 +176,12 @@ enum Ending {
 }
 
 struct Session<'a> {
+    // Dropped first: to take the probes out may take seconds.
+    sink: Sink,
     options: &'a Options,
     recorder: Recorder,
-    symbolizer: Symbolizer,
-    output: Output,
+    naming: Naming,
+    checks: Checks<'a>,
     signals: Signals,
     reports: u64,
     /// What a sweep had seen before.
@@ -162,13 +191,19 @@ struct Session<'a> {
 }
 
 impl<'a> Session<'a> {
-    fn open(options: &'a Options, recorder: Recorder, signals: Signals) -> anyhow::Result<Self> {
+    fn open(options: &'a Options, mut recorder: Recorder, signals: Signals) -> anyhow::Result<Self> {
+        let sink = Sink::open(options)?;
+        if let (Some(trace), Sink::Outputs(outputs)) = (&options.trace, &sink) {
+            recorder.begin_trace(trace, outputs)?;
+        }
+        rights::settle(options);
         Ok(Self {
             options,
-            output: Output::open(options.output.as_deref(), options.format)?,
+            sink,
             signals,
             recorder,
-            symbolizer: Symbolizer::default(),
+            naming: Naming::start().context("cannot start a thread")?,
+            checks: Checks::new(&options.checking, options.selection),
             reports: 0,
             ranking: None,
             ranks_by_growth: false,
@@ -177,11 +212,32 @@ impl<'a> Session<'a> {
 
     /// Reports until it is time to end, and then once more, if there is more to say.
     async fn run(&mut self, launched: Option<&Launched>) -> anyhow::Result<()> {
-        if self.observe(launched).await? == Ending::Unreported {
+        let observed = self.observe_to_the_end(launched).await;
+        let finished = self.sink.finish();
+        observed?;
+        finished
+    }
+
+    async fn observe_to_the_end(&mut self, launched: Option<&Launched>) -> anyhow::Result<()> {
+        let ending = self.observe(launched).await?;
+        if ending == Ending::Unreported {
+            self.recorder.stop_counting()?;
             self.recorder.drain()?;
-            self.report()?;
         }
-        Ok(())
+        self.end_trace()?;
+        if ending == Ending::Unreported {
+            self.report().await?;
+        }
+        if self.recorder.is_over() { self.linger().await } else { Ok(()) }
+    }
+
+    /// Ends the trace, if there is one. A log has no report beside it that would tell of doubts.
+    fn end_trace(&mut self) -> anyhow::Result<()> {
+        let is_log = self.options.trace.is_some_and(|trace| trace.format == TraceFormat::Mtrace);
+        let warnings = if is_log { self.recorder.profile(&self.options.selection)?.warnings } else { Vec::new() };
+        let remarks: Vec<_> = warnings.iter().map(ToString::to_string).collect();
+        remarks.iter().for_each(|remark| log::warn!("{remark}"));
+        self.recorder.end_trace(&remarks)
     }
 
     async fn observe(&mut self, launched: Option<&Launched>) -> anyhow::Result<Ending> {
@@ -190,6 +246,7 @@ impl<'a> Session<'a> {
         let mut interval = self.options.interval.map(|period| ticks(start, period));
         while !self.recorder.is_over() {
             let (wakes, looks) = (self.recorder.wakes_in(), self.recorder.looks_in());
+            let trace = self.recorder.trace_period().map(|period| Instant::now() + period);
             let must_report = tokio::select! {
                 ready = self.recorder.ready() => {
                     ready.context("epoll")?;
@@ -200,8 +257,13 @@ impl<'a> Session<'a> {
                     continue;
                 }
                 () = tokio::time::sleep(looks) => false,
+                () = sleep(trace) => false,
                 () = tick(interval.as_mut()) => true,
                 () = sleep(deadline) => return Ok(Ending::Unreported),
+                wish = self.sink.wish() => match self.grant(wish?).await? {
+                    Granted::End => return Ok(Ending::Reported),
+                    Granted::GoOn => continue,
+                },
                 asked = self.signals.next() => match (asked, launched) {
                     (Asked::Report, _) => true,
                     (Asked::End(_), None) => return Ok(Ending::Unreported),
@@ -214,32 +276,48 @@ impl<'a> Session<'a> {
                 },
             };
             self.recorder.drain()?;
+            // Without a reader, somebody may still want the status.
+            if self.recorder.trace_is_unread() && !self.checks.judge() {
+                return Ok(Ending::Unread);
+            }
             self.recorder.look_if_due();
             if must_report && !self.recorder.is_over() {
-                if self.report()? == Reader::Gone {
-                    return Ok(Ending::Unread);
+                if self.options.count.is_some_and(|count| self.reports + 1 >= count) {
+                    return Ok(Ending::Unreported);
                 }
-                if self.options.count.is_some_and(|count| self.reports >= count) {
-                    return Ok(Ending::Reported);
+                if self.report().await? == Reader::Gone && !self.checks.judge() {
+                    return Ok(Ending::Unread);
                 }
             }
         }
         Ok(Ending::Unreported)
     }
 
-    fn report(&mut self) -> anyhow::Result<Reader> {
+    async fn report(&mut self) -> anyhow::Result<Reader> {
         if self.recorder.watches_growth() {
-            return self.report_growth();
+            return self.report_growth().await;
         }
-        let profile = self.recorder.profile(&self.options.selection)?;
-        let objects = self.recorder.objects();
-        let mut report = profile.map_frames(|frames| self.symbolizer.name(frames, |id| objects.get(id).cloned()));
+        let is_whole = self.sink.wants_whole_reports();
+        let asked = self.sink.selection(&self.options.selection);
+        let profile = self.recorder.profile(&self.checks.selection(asked))?;
+        let mut report = self.name(profile).await?;
         report.ranking.clone_from(&self.ranking);
         if self.ranks_by_growth {
             report.processes.sort_by_key(|process| Reverse(process.growth_bytes));
         }
+        self.checks.take(&mut report, is_whole);
         self.reports += 1;
-        self.output.write(&report)
+        self.sink.take(report)
+    }
+
+    async fn name(&mut self, profile: Profile) -> anyhow::Result<Report> {
+        let mut stacks = Vec::new();
+        let profile = profile.map_frames(|frames| {
+            stacks.push(frames);
+            Vec::<Frame>::new()
+        });
+        let mut named = self.name_stacks(stacks).await?.into_iter();
+        Ok(profile.map_frames(|_| named.next().unwrap_or_default()))
     }
 }
 

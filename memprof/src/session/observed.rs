@@ -57,7 +57,7 @@ pub(super) struct Observed {
     pub(super) has_been_looked_at_last: bool,
     /// What observing it costs; nothing before it is attached.
     pub(super) meter: Option<Meter>,
-    /// Nothing if it had ended before it could be watched.
+    /// Nothing if it has ended, be it before it could be watched.
     exit: Option<AsyncFd<OwnedFd>>,
 }
 
@@ -173,6 +173,7 @@ impl Observed {
         };
         if has_ended {
             self.life = Life::Ended;
+            self.exit = None;
         }
         has_ended
     }

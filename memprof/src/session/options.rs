@@ -2,11 +2,12 @@
 
 use std::{ffi::OsString, path::PathBuf, time::Duration};
 
-use crate::model::{OverheadLimit, Sampling, Selection};
+use crate::model::{FailWhen, OverheadLimit, Sampling, Selection};
 pub use crate::{
     kernel::{Following, Reach, Sizes, Unwind},
     plan::{Functions, parse_function},
-    render::Format,
+    render::{Format, TraceFormat},
+    suppress::Suppressions,
 };
 
 /// Whom to observe.
@@ -31,6 +32,37 @@ pub struct Sweep {
     pub parent: Option<u32>,
 }
 
+/// How calls are traced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Trace {
+    /// In which format.
+    pub format: TraceFormat,
+    /// With the whole stacks of allocations.
+    pub stacks: bool,
+    /// To which of the outputs.
+    pub output: usize,
+}
+
+/// Where reports go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Destination {
+    /// To which file; to standard output if none.
+    pub path: Option<PathBuf>,
+    /// In which format.
+    pub format: Format,
+    /// What of them.
+    pub selection: Selection,
+}
+
+/// What decides the exit status, and what does not.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Checking {
+    /// Which stacks are left out; nothing if no file was given.
+    pub suppressions: Option<Suppressions>,
+    /// When a report fails.
+    pub fail_when: FailWhen,
+}
+
 /// How to observe and what to report.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
@@ -42,10 +74,12 @@ pub struct Options {
     pub duration: Option<Duration>,
     /// What is reported.
     pub selection: Selection,
-    /// In which format.
-    pub format: Format,
-    /// To which file; to standard output if none.
-    pub output: Option<PathBuf>,
+    /// Where it goes.
+    pub outputs: Vec<Destination>,
+    /// What decides the exit status.
+    pub checking: Checking,
+    /// How each call is written as it happens, if that is asked for.
+    pub trace: Option<Trace>,
     /// What is looked for in objects.
     pub functions: Functions,
     /// How stacks are unwound.
@@ -60,6 +94,8 @@ pub struct Options {
     pub following: Following,
     /// Sizes of the kernel's tables.
     pub sizes: Sizes,
+    /// Whether reports are shown on the terminal, live, and not written.
+    pub is_live: bool,
     /// Whether the BPF programs log.
     pub log_programs: bool,
 }

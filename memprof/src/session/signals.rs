@@ -13,7 +13,11 @@ pub(super) struct Signals {
     // None under nohup(1): then neither this process nor a launched command minds.
     hang_up: Option<unix::Signal>,
     report: unix::Signal,
+    ignored: Vec<Signal>,
 }
+
+/// Caught in any case: a shell has the first two ignored by what it starts in the background, which is to report all the same.
+const CAUGHT: [Signal; 4] = [Signal::INT, Signal::QUIT, Signal::TERM, Signal::USR1];
 
 /// What a signal asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,13 +31,20 @@ pub(super) enum Asked {
 impl Signals {
     /// From now on none of them ends the process by itself.
     pub(super) fn catch() -> io::Result<Self> {
+        let ignored = CAUGHT.into_iter().filter(|signal| is_ignored(*signal)).collect();
         Ok(Self {
+            ignored,
             interrupt: unix::signal(SignalKind::interrupt())?,
             quit: unix::signal(SignalKind::quit())?,
             terminate: unix::signal(SignalKind::terminate())?,
             hang_up: if is_ignored(Signal::HUP) { None } else { Some(unix::signal(SignalKind::hangup())?) },
             report: unix::signal(SignalKind::user_defined1())?,
         })
+    }
+
+    /// Those that this process catches, though whoever started it had them ignored: as they are for a launched command.
+    pub(super) fn ignored(&self) -> &[Signal] {
+        &self.ignored
     }
 
     /// Waits for one.

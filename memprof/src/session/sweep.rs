@@ -13,14 +13,16 @@ use tokio::time::{Instant, sleep};
 
 use super::{
     Following, Options, PERIOD_OF_ALL, Reach, Session, Sizes, Sweep,
+    checks::{Checks, status_of_judgement},
     growth::follow_those_possible,
-    output::Output,
+    output::Outputs,
     progress::Progress,
     recorder::{Candidate, Recorder},
+    rights,
     signals::{Asked, Signals},
 };
 use crate::{
-    model::{EndedProcesses, Frame, Growth, Ranking, Report, Sampling, Sighting, Timestamp, Trend, Watched},
+    model::{Frame, Growth, Ranking, Report, Sampling, Sighting, Timestamp, Trend, Watched},
     symbols::Symbolizer,
     target::{self, TargetError},
     trend::Series,
@@ -48,6 +50,7 @@ pub(super) async fn sweep(sweep: &Sweep, options: &Options) -> anyhow::Result<Ex
         target::began(parent).ok_or(TargetError::NoSuchProcess(parent))?;
     }
     let mut signals = Signals::catch().context("cannot catch signals")?;
+    rights::reduce(rights::Observed::Processes);
     let Some(window) = sweep.watch else {
         let everybody = everybody(sweep.parent)?;
         log::info!("attaching to {}", processes(everybody.len()));
@@ -63,8 +66,13 @@ pub(super) async fn sweep(sweep: &Sweep, options: &Options) -> anyhow::Result<Ex
     drop(growers);
     log::info!("{}", summary(&ranking));
     if ending == Ending::Interrupted || ranking.suspects.is_empty() {
-        Output::open(options.output.as_deref(), options.format)?.write(&without_observation(ranking, options))?;
-        return Ok(ExitCode::SUCCESS);
+        let mut report = without_observation(ranking, options);
+        let mut checks = Checks::new(&options.checking, options.selection);
+        checks.take(&mut report, false);
+        let mut outputs = Outputs::open(&options.outputs)?;
+        outputs.write(&report)?;
+        outputs.finish()?;
+        return Ok(status_of_judgement(checks.conclude()));
     }
     let suspects = watching.candidates(&ranking);
     observe(&suspects, Some(ranking), options, signals).await
@@ -83,7 +91,7 @@ async fn observe(
     session.ranking = ranking;
     session.ranks_by_growth = true;
     session.run(None).await?;
-    Ok(ExitCode::SUCCESS)
+    Ok(status_of_judgement(session.checks.conclude()))
 }
 
 /// Every process, the largest first.
@@ -139,7 +147,7 @@ impl Growers {
         recorder.drain()?;
         let mut growth = recorder.growth(top)?;
         growth.processes.retain(|process| pids.contains(&process.pid));
-        let (mut symbolizer, objects) = (Symbolizer::default(), recorder.objects());
+        let (mut symbolizer, objects) = (Symbolizer::apart(), recorder.objects());
         Ok(Some(growth.map_frames(|frames| symbolizer.name(frames, |id| objects.get(id).cloned()))))
     }
 }
@@ -270,15 +278,11 @@ fn summary(ranking: &Ranking) -> String {
 fn without_observation(ranking: Ranking, options: &Options) -> Report {
     let elapsed = ranking.elapsed;
     Report {
-        time: jiff::Timestamp::now(),
         elapsed,
         since_previous: elapsed,
         sample_bytes: options.sampling.bytes(),
         max_overhead: options.max_overhead,
-        losses: Default::default(),
-        warnings: Vec::new(),
         ranking: Some(ranking),
-        processes: Vec::new(),
-        ended: EndedProcesses::default(),
+        ..Report::empty(jiff::Timestamp::now())
     }
 }

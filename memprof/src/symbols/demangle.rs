@@ -2,13 +2,20 @@
 //!
 //! blazesym can do this, but takes any name for a mangled one: a C function called `a` becomes `signed char`.
 
+use std::fmt::{self, Write as _};
+
+/// A mangled name of some bytes can stand for one of any length, as parts of it refer to parts. What would be longer stays as it is.
+const MOST_BYTES: usize = 1 << 16;
+
 /// A C++ or Rust name demangled, the latter without its hash; any other as it is.
-pub(super) fn demangle(name: &str) -> String {
+pub fn demangle(name: &str) -> String {
     rust(name).or_else(|| cpp(name)).unwrap_or_else(|| name.to_owned())
 }
 
 fn rust(name: &str) -> Option<String> {
-    rustc_demangle::try_demangle(name).ok().map(|demangled| format!("{demangled:#}"))
+    let demangled = rustc_demangle::try_demangle(name).ok()?;
+    let mut text = Bounded(String::new());
+    write!(text, "{demangled:#}").ok().map(|()| text.0)
 }
 
 /// Only names with the prefix that the Itanium C++ ABI reserves (section 5.1.2); without it they would be bare types.
@@ -16,7 +23,22 @@ fn cpp(name: &str) -> Option<String> {
     if !name.starts_with("_Z") {
         return None;
     }
-    cpp_demangle::Symbol::new(name).ok()?.demangle().ok()
+    let mut text = Bounded(String::new());
+    let demangled = cpp_demangle::Symbol::new(name).ok()?;
+    demangled.structured_demangle(&mut text, &cpp_demangle::DemangleOptions::new()).ok().map(|()| text.0)
+}
+
+/// A text that is no longer than [`MOST_BYTES`].
+struct Bounded(String);
+
+impl fmt::Write for Bounded {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        if self.0.len() + text.len() > MOST_BYTES {
+            return Err(fmt::Error);
+        }
+        self.0.push_str(text);
+        Ok(())
+    }
 }
 
 #[cfg(test)]

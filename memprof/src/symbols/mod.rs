@@ -4,18 +4,26 @@
 //! be alive.
 
 mod debug_file;
+mod debug_info;
 mod demangle;
+mod helper;
+mod late;
+mod logged;
 mod naming;
 mod origin;
 
 use std::{collections::HashMap, path::PathBuf, rc::Rc, sync::Arc};
 
+pub use demangle::demangle;
+pub use helper::{SUBCOMMAND as READ_NAMES, serve as read_names};
+pub use late::LateSymbolizer;
+pub use logged::LoggedCallers;
 use naming::{Named, Names};
 use origin::Origin;
 
 use crate::{
     elf,
-    model::{Frame, Object, ObjectId, ObjectKind, ProfileFrame, RawFrame},
+    model::{Caller, Frame, Object, ObjectId, ObjectKind, ProfileFrame, RawFrame, address_for_lookup},
 };
 
 /// Where distributions put separate debug information.
@@ -23,6 +31,15 @@ const DEBUG_DIRECTORIES: [&str; 1] = ["/usr/lib/debug"];
 
 /// What stands for the module of a function that was compiled at run time.
 const JIT_MODULE: &str = "[JIT]";
+
+/// In which process files' symbols and debug information are read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Isolation {
+    /// In this one: for files that nobody has made to break it, and for tests, which are not memprof.
+    Here,
+    /// In another one, which memprof starts as itself, with the subcommand [`READ_NAMES`].
+    Apart,
+}
 
 /// Names frames, each place (object and offset) once.
 #[derive(Debug)]
@@ -48,20 +65,25 @@ pub enum Detail {
 
 impl Default for Symbolizer {
     fn default() -> Self {
-        Self::new(DEBUG_DIRECTORIES.map(PathBuf::from).into())
+        Self::new(DEBUG_DIRECTORIES.map(PathBuf::from).into(), Isolation::Here)
     }
 }
 
 impl Symbolizer {
     /// A symbolizer that looks for separate debug information beside the objects and in these directories, which are
     /// laid out as `/usr/lib/debug` is. [`Symbolizer::default`] has that one.
-    pub fn new(debug_directories: Vec<PathBuf>) -> Self {
+    pub fn new(debug_directories: Vec<PathBuf>, isolation: Isolation) -> Self {
         Self {
-            names: Names::new(&debug_directories),
+            names: Names::new(&debug_directories, isolation),
             debug_directories,
             origins: HashMap::new(),
             places: HashMap::new(),
         }
+    }
+
+    /// [`Symbolizer::default`], but what it reads is read in another process.
+    pub fn apart() -> Self {
+        Self::new(DEBUG_DIRECTORIES.map(PathBuf::from).into(), Isolation::Apart)
     }
 
     /// The stack with names. A frame into which others were inlined becomes several, innermost first; one that cannot
@@ -82,11 +104,26 @@ impl Symbolizer {
             .collect()
     }
 
+    /// The caller that a return address lies in, with what its object says of that itself: its own address, and its symbol.
+    pub fn caller(&mut self, frame: &ProfileFrame, object: impl Fn(ObjectId) -> Option<Arc<Object>>) -> Caller {
+        let place = frame.raw.place.and_then(|(id, offset)| Some((object(id)?, offset)));
+        let frames = self.name([frame.clone()], object);
+        let caller = Caller { address: frame.raw.address, frames, ..Caller::default() };
+        let Some((object, offset)) = place.filter(|(object, _)| object.kind == ObjectKind::File) else { return caller };
+        let origin = self.origin(&object);
+        let last_of_call = address_for_lookup(offset);
+        let address_in_module =
+            origin.address_of(last_of_call).map(|address| address.wrapping_add(offset - last_of_call));
+        let origin = &self.origins[&object.id];
+        let symbol = self.names.symbol_before(origin, offset);
+        Caller { module: Some(object.path.clone()), address_in_module, symbol, ..caller }
+    }
+
     /// What it can say of code in the object.
     pub fn detail(&self, object: &Object) -> Detail {
         let Some(file) = object.file.as_deref() else { return Detail::Offsets };
         let origin = Origin::find(object, &self.debug_directories);
-        if origin.has_debug_information || origin.debug_file.is_some() {
+        if origin.own_debug_information.is_some() || origin.debug_file.is_some() {
             Detail::Lines
         } else if elf::has_symbol_table(file).unwrap_or(false) {
             Detail::Functions
@@ -124,10 +161,14 @@ impl Symbolizer {
         if let Some(known) = self.places.get(&(object.id, offset_in_file)) {
             return Rc::clone(known);
         }
-        let origin = self.origins.entry(object.id).or_insert_with(|| Origin::find(object, &self.debug_directories));
-        let named = self.names.of_return_address(origin, offset_in_file);
+        self.origin(object);
+        let named = self.names.of_return_address(&self.origins[&object.id], offset_in_file);
         self.places.insert((object.id, offset_in_file), Rc::clone(&named));
         named
+    }
+
+    fn origin(&mut self, object: &Object) -> &Origin {
+        self.origins.entry(object.id).or_insert_with(|| Origin::find(object, &self.debug_directories))
     }
 }
 

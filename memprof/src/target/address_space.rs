@@ -17,6 +17,10 @@ use crate::model::{Mapping, ObjectId, Timestamp, address_for_lookup};
 /// that time are looked up afterwards.
 const MOST_LAYERS: usize = 1 << 14;
 
+/// How many programs before the current one are remembered: more than can follow one another between two looks at what is mapped, of
+/// which the first is still reported.
+const MOST_PROGRAMS: usize = 64;
+
 /// The executable mappings of one image, now and before.
 #[derive(Clone, Debug, Default)]
 pub struct AddressSpace {
@@ -101,13 +105,23 @@ impl AddressSpace {
     }
 
     /// Unmaps everything that was mapped before `at`: the process called `execve`. What it was stays known for stacks of
-    /// that time.
+    /// that time, as long as few programs have followed.
     pub fn clear(&mut self, at: Timestamp) {
         let index = self.cleared.partition_point(|earlier| *earlier <= at);
         self.cleared.insert(index, at);
-        if self.cleared.len() > MOST_LAYERS {
-            self.cleared.remove(0);
+        if self.cleared.len() > 2 * MOST_PROGRAMS {
+            self.forget_oldest_programs();
         }
+    }
+
+    /// A process that replaces its program for ever must not grow the table, each time at other addresses.
+    fn forget_oldest_programs(&mut self) {
+        self.cleared.drain(..self.cleared.len() - MOST_PROGRAMS);
+        let Some(&oldest) = self.cleared.first() else { return };
+        self.pieces.retain(|_, piece| {
+            piece.layers.retain(|layer| layer.since >= oldest);
+            !piece.layers.is_empty()
+        });
     }
 
     /// Adds a mapping that was read, not told of, where nothing else is known to be mapped at its time.
@@ -315,6 +329,23 @@ mod tests {
         (0..times).for_each(|since| space.add(&mapping(0x1000..0x2000, 0x40, since as u32 % 3, since)));
         assert!(space.pieces.values().all(|piece| piece.layers.len() <= MOST_LAYERS));
         assert_eq!(space.find_return_address(0x1001, Timestamp(times - 9)), Some((ObjectId(0), 0x41)));
+    }
+
+    #[test]
+    fn replacing_the_program_for_ever_does_not_grow() {
+        let mut space = AddressSpace::default();
+        let programs = 1000;
+        for program in 1..=programs {
+            space.clear(Timestamp(10 * program));
+            let start = 0x1000 * program;
+            space.add(&mapping(start..start + 0x800, 0x40, program as u32, 10 * program + 1));
+        }
+        assert!(space.pieces.len() <= 2 * MOST_PROGRAMS && space.cleared.len() <= 2 * MOST_PROGRAMS);
+        for program in [programs, programs - MOST_PROGRAMS as u64 + 1] {
+            let found = space.find_return_address(0x1000 * program + 1, Timestamp(10 * program + 5));
+            assert_eq!(found, Some((ObjectId(program as u32), 0x41)));
+        }
+        assert_eq!(space.objects(), [ObjectId(programs as u32)]);
     }
 
     #[test]

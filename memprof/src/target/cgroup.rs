@@ -7,7 +7,7 @@
 const ID_DIGITS: usize = 64;
 
 /// The container, and the unit, that `/proc/PID/cgroup` tells of.
-pub(super) fn container_and_unit(content: &str) -> (Option<String>, Option<String>) {
+pub fn container_and_unit(content: &str) -> (Option<String>, Option<String>) {
     let paths = || content.lines().filter_map(Path::parse);
     let container = paths().find_map(|path| path.innermost(container));
     let unit = paths().filter(|path| path.is_systemds).find_map(|path| path.innermost(unit));

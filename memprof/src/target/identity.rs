@@ -38,8 +38,27 @@ fn user_name(user: u32) -> String {
 }
 
 fn look_up(user: u32) -> String {
-    let known = User::from_uid(Uid::from_raw(user)).ok().flatten();
-    known.map_or_else(|| user.to_string(), |known| known.name)
+    let passwd = fs::read("/etc/passwd").unwrap_or_default();
+    let name = name_in(&String::from_utf8_lossy(&passwd), user).or_else(|| name_by_service(user));
+    name.unwrap_or_else(|| user.to_string())
+}
+
+/// As passwd(5) has it: `name:password:number:…`.
+fn name_in(passwd: &str, user: u32) -> Option<String> {
+    let mut entries = passwd.lines().map(|line| line.split(':'));
+    entries.find_map(|mut entry| {
+        let name = entry.next().filter(|name| !name.is_empty())?;
+        (entry.nth(1)?.parse() == Ok(user)).then(|| name.to_owned())
+    })
+}
+
+/// What directory services know. A static executable asks none: glibc would load the machine's libraries into it, which fit
+/// no other glibc than their own.
+fn name_by_service(user: u32) -> Option<String> {
+    if cfg!(target_feature = "crt-static") {
+        return None;
+    }
+    User::from_uid(Uid::from_raw(user)).ok().flatten().map(|known| known.name)
 }
 
 #[cfg(test)]
@@ -56,6 +75,18 @@ mod tests {
         }
         (4_000_000_000..4_000_001_000).for_each(|user| assert_eq!(user_name(user), user.to_string()));
         assert!(NAMES.lock().unwrap().len() <= MOST_NAMES);
+    }
+
+    #[test]
+    fn names_are_read_from_passwd() {
+        let passwd = "# a comment\n\nroot:x:0:0:root:/root:/bin/sh\n:x:7:7::/:\nbroken:x\nalice:x:1000:100:A, B:/home/alice:\n\
+                      also-alice:x:1000:100:::\n+::::::\n";
+        let name = |user| name_in(passwd, user);
+        assert_eq!(name(0).as_deref(), Some("root"));
+        assert_eq!(name(1000).as_deref(), Some("alice"));
+        assert_eq!(name(7), None);
+        assert_eq!(name(100), None);
+        assert_eq!(name_in("", 0), None);
     }
 
     #[test]

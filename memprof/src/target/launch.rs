@@ -6,14 +6,14 @@ use std::{
     io,
     os::unix::{ffi::OsStrExt as _, fs::FileExt as _, fs::PermissionsExt as _},
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::Command,
 };
 
 use super::{LaunchError, ObjectTable};
 use crate::{
     elf,
     model::ObjectId,
-    regular_file::{descriptor_path, open_regular},
+    regular_file::{descriptor_path, nothing, open_regular},
 };
 
 /// How many scripts may stand before the program, as in the kernel's `exec_binprm`.
@@ -146,7 +146,7 @@ fn is_text(start: &[u8]) -> bool {
 }
 
 /// The interpreter in a script's first line, as `load_script` in the kernel's `fs/binfmt_script.c` finds it.
-fn parse_script_line(start: &[u8]) -> Option<PathBuf> {
+pub fn parse_script_line(start: &[u8]) -> Option<PathBuf> {
     let line = start.strip_prefix(b"#!")?.split(|byte| *byte == b'\n').next()?;
     let interpreter = line.trim_ascii_start().split(|byte| matches!(byte, b' ' | b'\t' | 0)).next()?;
     (!interpreter.is_empty()).then(|| OsStr::from_bytes(interpreter).into())
@@ -155,21 +155,22 @@ fn parse_script_line(start: &[u8]) -> Option<PathBuf> {
 /// Asks the command's own dynamic loader, as `ldd` does: nobody else knows its search rules. It runs no code of the
 /// program or its libraries.
 fn list_libraries(loader: &Path, program: &Path, surroundings: &Surroundings) -> Vec<PathBuf> {
+    let (Ok(input), Ok(errors)) = (nothing(), nothing()) else { return Vec::new() };
     let listing = Command::new(loader)
         .arg("--list")
         .arg(program)
         .env_clear()
         .envs(surroundings.environment.iter().map(|(name, value)| (name, value)))
         .current_dir(&surroundings.directory)
-        .stdin(Stdio::null())
-        .stderr(Stdio::null())
+        .stdin(input)
+        .stderr(errors)
         .output();
     listing.map(|output| parse_listing(&output.stdout)).unwrap_or_default()
 }
 
 /// The paths in a loader's list: those with a directory, behind `=>` or alone. The vdso, `not found` and
 /// `statically linked` are none.
-fn parse_listing(listing: &[u8]) -> Vec<PathBuf> {
+pub fn parse_listing(listing: &[u8]) -> Vec<PathBuf> {
     listing.split(|byte| *byte == b'\n').filter_map(parse_listed).collect()
 }
 

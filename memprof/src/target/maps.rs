@@ -23,8 +23,15 @@ pub fn read_mappings(pid: u32, time: Timestamp) -> Result<Vec<MappingEvent>, Tar
     Ok(executable_mappings(&maps, pid, time).collect())
 }
 
+/// The file that this process has mapped at an address.
+pub(super) fn identity_at(address: u64) -> Option<FileIdentity> {
+    let maps = fs::read("/proc/self/maps").ok()?;
+    let mut lines = maps.split(|byte| *byte == b'\n').filter_map(Line::parse);
+    lines.find(|line| line.addresses.contains(&address))?.identity
+}
+
 /// The lines that can be understood, as proc_pid_maps(5) describes them; the kernel writes no others.
-pub(super) fn executable_mappings(maps: &[u8], pid: u32, time: Timestamp) -> impl Iterator<Item = MappingEvent> {
+pub fn executable_mappings(maps: &[u8], pid: u32, time: Timestamp) -> impl Iterator<Item = MappingEvent> {
     maps.split(|byte| *byte == b'\n').filter_map(Line::parse).filter(|line| line.executable).map(move |line| {
         MappingEvent {
             pid,

@@ -6,9 +6,16 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use rustix::fs::{fstat, major, minor};
+use rustix::{
+    fs::{fstat, major, minor},
+    mm::{MapFlags, ProtFlags, mmap, munmap},
+};
 
-use super::{maps::without_deletion_mark, process::threads, read_mappings};
+use super::{
+    maps::{identity_at, without_deletion_mark},
+    process::threads,
+    read_mappings,
+};
 use crate::{
     model::{FileIdentity, MappingEvent},
     regular_file::open_regular,
@@ -20,9 +27,10 @@ use crate::{
 ///    file that is mapped there now. Where `fstat` tells another device and inode than the event, that is still the right one
 ///    on btrfs and overlayfs, and a wrong one if something else was mapped there since: `/proc/PID/maps` tells.
 /// 2. the path, as the process sees it;
-/// 3. the path, as we see it, for a process that is gone.
+/// 3. `/proc/PID/exe`, which is the executable also if it has no name any more, and may be read where `map_files` may not;
+/// 4. the path, as we see it, for a process that is gone.
 ///
-/// The latter two count only if device and inode are those of the mapping.
+/// The latter three count only if device and inode are those of the mapping.
 ///
 /// # Errors
 /// Those of the last way tried.
@@ -38,6 +46,7 @@ pub(super) fn open_mapped(event: &MappingEvent, identity: FileIdentity) -> io::R
     open_link(event.pid)
         .or_else(|error| threads(event.pid).find(|thread| *thread != event.pid).map_or(Err(error), open_link))
         .or_else(|_| open_identical(&in_root_of(event.pid, &path), identity))
+        .or_else(|_| open_identical(&PathBuf::from(format!("/proc/{}/exe", event.pid)), identity))
         .or_else(|_| open_identical(&path, identity))
 }
 
@@ -49,7 +58,19 @@ fn in_root_of(pid: u32, path: &Path) -> PathBuf {
 
 fn open_identical(path: &Path, identity: FileIdentity) -> io::Result<File> {
     let file = open_regular(path)?;
-    if identity_of(&file)? == identity { Ok(file) } else { Err(other_file()) }
+    let is_right = identity_of(&file)? == identity || identity_if_mapped(&file) == Some(identity);
+    if is_right { Ok(file) } else { Err(other_file()) }
+}
+
+/// What `/proc/PID/maps` says of a file that is mapped, which is not what `fstat` says on btrfs and overlayfs: it is mapped, to see.
+fn identity_if_mapped(file: &File) -> Option<FileIdentity> {
+    let page = rustix::param::page_size();
+    // SAFETY: a new mapping at a place of the kernel's choosing, of which nobody reads a byte.
+    let place = unsafe { mmap(std::ptr::null_mut(), page, ProtFlags::empty(), MapFlags::PRIVATE, file, 0) }.ok()?;
+    let identity = identity_at(place as u64);
+    // SAFETY: it is the mapping of above, which nobody else knows.
+    let _ = unsafe { munmap(place, page) };
+    identity
 }
 
 /// Whether a process has the event's file mapped at the event's place now.

@@ -15,6 +15,9 @@ const LONGEST_LINE: usize = 4096;
 /// Most functions that are kept of one process.
 const MOST_FUNCTIONS: usize = 1 << 20;
 
+/// Most bytes that their names may have. A file that is written anew again and again can tell of more than it ever has.
+const MOST_NAME_BYTES: usize = 128 << 20;
+
 /// How many readings are told apart.
 const MOST_READINGS: usize = 64;
 
@@ -28,6 +31,7 @@ pub struct PerfMap {
     /// Oldest first.
     readings: Vec<Reading>,
     functions: usize,
+    name_bytes: usize,
     most_functions: usize,
 }
 
@@ -47,7 +51,7 @@ impl Default for PerfMap {
 impl PerfMap {
     /// An empty one, which will keep so many functions.
     pub fn with_room_for(most_functions: usize) -> Self {
-        Self { readings: Vec::new(), functions: 0, most_functions }
+        Self { readings: Vec::new(), functions: 0, name_bytes: 0, most_functions }
     }
 
     /// Adds what was read at a time, which is not before that of the last reading. Returns whether there was room for
@@ -55,12 +59,13 @@ impl PerfMap {
     pub fn add(&mut self, at: Timestamp, bytes: &[u8]) -> bool {
         let mut reading = Reading { at, functions: RangeMap::new() };
         for (addresses, name) in functions(bytes) {
-            if self.functions == self.most_functions {
+            if !self.has_room() {
                 break;
             }
             if !self.says_already(&reading, &addresses, &name) {
-                reading.functions.insert(addresses, name.into());
                 self.functions += 1;
+                self.name_bytes += name.len();
+                reading.functions.insert(addresses, name.into());
             }
         }
         match self.readings.last_mut() {
@@ -69,7 +74,11 @@ impl PerfMap {
             _ => self.readings.push(reading),
         }
         self.merge_oldest();
-        self.functions < self.most_functions
+        self.has_room()
+    }
+
+    fn has_room(&self) -> bool {
+        self.functions < self.most_functions && self.name_bytes < MOST_NAME_BYTES
     }
 
     /// The name of the function that a return address lies in, if a stack that was first seen `at` that time has it.

@@ -20,7 +20,7 @@ use rustix::{
     time::{ClockId, clock_gettime},
 };
 
-use super::process::{stat, threads};
+use super::{process::threads, stat::Stat};
 use crate::regular_file::open_regular_in;
 
 /// How much of a file is read.
@@ -50,6 +50,8 @@ struct Place {
     users: Vec<u32>,
     /// In clock ticks since the boot; tells it from another process with its pid.
     start_ticks: u64,
+    /// When it began, by the clock that files are stamped with: the earliest that this has ever come to, since that clock can be set.
+    started: SystemTime,
 }
 
 #[derive(Debug)]
@@ -65,11 +67,11 @@ struct OpenMap {
 impl PerfMapFile {
     /// Looks where the file of a living process is to be. If it is gone, what was known stays so.
     pub fn locate(&mut self, pid: u32) {
-        let known = self.place.as_ref().map(|place| place.start_ticks);
-        if let Ok(place) = Place::of(pid)
-            && known.is_none_or(|start_ticks| start_ticks == place.start_ticks)
-        {
-            self.place = Some(place);
+        let Ok(place) = Place::of(pid) else { return };
+        match &self.place {
+            Some(known) if known.start_ticks != place.start_ticks => {}
+            Some(known) => self.place = Some(Place { started: known.started.min(place.started), ..place }),
+            None => self.place = Some(place),
         }
     }
 
@@ -81,7 +83,7 @@ impl PerfMapFile {
     /// Opens the file, if there is one by now, and none is open or another one. Once open, it can be read when the
     /// process has deleted it. Returns whether it was opened.
     pub fn open(&mut self) -> bool {
-        let Some(Ok(found)) = self.place.as_ref().map(|place| place.open().and_then(OpenMap::new)) else {
+        let Some(Ok(found)) = self.place.as_mut().map(|place| place.open().and_then(OpenMap::new)) else {
             return false;
         };
         let is_other = self.open.as_ref().is_none_or(|known| known.device_and_inode != found.device_and_inode);
@@ -124,28 +126,30 @@ impl Place {
         let status = fs::read(format!("/proc/{thread}/status"))?;
         let own_pid = numbers(&status, b"NStgid:").last().copied().ok_or(io::ErrorKind::InvalidData)?;
         let name = format!("perf-{own_pid}.map");
-        Ok(Self { directory, name, users: numbers(&status, b"Uid:"), start_ticks: stat(pid, pid)?.starttime })
+        let start_ticks = Stat::read(pid, pid)?.started;
+        Ok(Self { directory, name, users: numbers(&status, b"Uid:"), start_ticks, started: time_of(start_ticks) })
     }
 
-    fn open(&self) -> io::Result<File> {
+    fn open(&mut self) -> io::Result<File> {
+        self.started = self.started.min(time_of(self.start_ticks));
         let file = open_regular_in(&self.directory, &self.name)?;
         let stat = file.metadata()?;
         if stat.uid() != 0 && !self.users.contains(&stat.uid()) {
             return Err(io::Error::new(io::ErrorKind::PermissionDenied, "it is another user's"));
         }
-        if stat.modified()? + CLOCK_GRAIN < self.started() {
+        if stat.modified()? + CLOCK_GRAIN < self.started {
             return Err(io::Error::new(io::ErrorKind::NotFound, "it is an earlier process's"));
         }
         Ok(file)
     }
+}
 
-    /// When the process began, by the clock that files are stamped with.
-    fn started(&self) -> SystemTime {
-        let since_boot = clock_gettime(ClockId::Boottime);
-        let since_boot = Duration::new(since_boot.tv_sec.unsigned_abs(), since_boot.tv_nsec as u32);
-        let start = Duration::from_millis(self.start_ticks.saturating_mul(1000) / clock_ticks_per_second().max(1));
-        SystemTime::now() - since_boot.saturating_sub(start)
-    }
+/// When so many ticks since the boot had gone by, by the clock that files are stamped with, as it is set now.
+fn time_of(ticks: u64) -> SystemTime {
+    let since_boot = clock_gettime(ClockId::Boottime);
+    let since_boot = Duration::new(since_boot.tv_sec.unsigned_abs(), since_boot.tv_nsec as u32);
+    let then = Duration::from_millis(ticks.saturating_mul(1000) / clock_ticks_per_second().max(1));
+    SystemTime::now() - since_boot.saturating_sub(then)
 }
 
 impl OpenMap {

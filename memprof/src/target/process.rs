@@ -2,9 +2,7 @@
 
 use std::{fs, io, time::Duration};
 
-use procfs::process::{Stat, StatFlags};
-
-use super::{TargetError, status::Status};
+use super::{TargetError, stat::Stat, status::Status};
 use crate::{elf, regular_file::open_regular};
 
 /// A process that can be profiled, as far as `/proc` tells.
@@ -26,8 +24,8 @@ impl Process {
     /// All of [`TargetError`].
     pub fn find(pid: u32) -> Result<Self, TargetError> {
         check_leader(pid)?;
-        let stat = stat(pid, pid).map_err(|error| TargetError::of_io(pid, error))?;
-        if StatFlags::from_bits_truncate(stat.flags).contains(StatFlags::PF_KTHREAD) {
+        let stat = Stat::read(pid, pid).map_err(|error| TargetError::of_io(pid, error))?;
+        if stat.is_of_kernel() {
             return Err(TargetError::KernelThread(pid));
         }
         let thread = threads(pid).next().ok_or(TargetError::Exited(pid))?;
@@ -48,7 +46,7 @@ pub fn command_name(pid: u32) -> io::Result<String> {
 
 /// When a process began, in the kernel's ticks since boot. Nothing if it is gone.
 pub fn began(pid: u32) -> Option<u64> {
-    stat(pid, pid).ok().map(|stat| stat.starttime)
+    Stat::read(pid, pid).ok().map(|stat| stat.started)
 }
 
 /// Processor time that all threads of a process have used, those that have ended included. Nothing if it is gone.
@@ -68,19 +66,14 @@ pub fn threads(pid: u32) -> impl Iterator<Item = u32> {
     let entries = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
     let mut threads: Vec<u32> = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
     threads.sort_unstable_by_key(|thread| (*thread != pid, *thread));
-    threads.into_iter().filter(move |thread| stat(pid, *thread).is_ok_and(|stat| !matches!(stat.state, 'Z' | 'X')))
+    threads.into_iter().filter(move |thread| Stat::read(pid, *thread).is_ok_and(|stat| stat.is_alive()))
 }
 
 /// The address behind the page that a process's main thread's stack ends in, where the kernel put its arguments. Zero if it
 /// is not known.
 pub fn stack_end(pid: u32) -> u64 {
     const PAGE: u64 = 4096;
-    stat(pid, pid).map_or(0, |stat| stat.startstack.next_multiple_of(PAGE))
-}
-
-pub(super) fn stat(pid: u32, thread: u32) -> io::Result<Stat> {
-    let content = fs::read(format!("/proc/{pid}/task/{thread}/stat"))?;
-    <Stat as procfs::FromRead>::from_read(content.as_slice()).map_err(io::Error::other)
+    Stat::read(pid, pid).map_or(0, |stat| stat.stack_end.checked_next_multiple_of(PAGE).unwrap_or_default())
 }
 
 /// `/proc/TID` exists for every thread, though it is not listed; only `Tgid:` tells it from a process.

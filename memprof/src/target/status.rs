@@ -11,31 +11,36 @@ pub fn memory(pid: u32) -> Option<Memory> {
 
 /// The file's content.
 #[derive(Clone, Debug)]
-pub(super) struct Status(Vec<u8>);
+pub struct Status(Vec<u8>);
 
 impl Status {
+    /// That of a file with this content.
+    pub fn of(content: Vec<u8>) -> Self {
+        Self(content)
+    }
+
     /// Reads it.
     pub(super) fn read(pid: u32) -> io::Result<Self> {
         fs::read(format!("/proc/{pid}/status")).map(Self)
     }
 
     /// The process of a thread.
-    pub(super) fn thread_group(&self) -> Option<u32> {
+    pub fn thread_group(&self) -> Option<u32> {
         self.number("Tgid:")
     }
 
     /// The pid of the parent.
-    pub(super) fn parent(&self) -> Option<u32> {
+    pub fn parent(&self) -> Option<u32> {
         self.number("PPid:")
     }
 
     /// The effective user id, which `ps` shows too.
-    pub(super) fn user(&self) -> Option<u32> {
+    pub fn user(&self) -> Option<u32> {
         self.values("Uid:")?.nth(1)?.parse().ok()
     }
 
     /// What memory it has; nothing of a kernel thread, or of a process that has ended.
-    pub(super) fn memory(&self) -> Option<Memory> {
+    pub fn memory(&self) -> Option<Memory> {
         let swapped = self.bytes("VmSwap:").unwrap_or_default();
         Some(Memory {
             anonymous: self.bytes("RssAnon:")?,

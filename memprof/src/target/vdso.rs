@@ -4,7 +4,6 @@ use std::{
     fs::File,
     io::{self, Write as _},
     ops::Range,
-    os::unix::fs::FileExt as _,
     path::Path,
 };
 
@@ -16,19 +15,20 @@ use crate::model::Timestamp;
 /// A kernel's vdso has a handful of pages.
 const MOST_BYTES: u64 = 1 << 20;
 
-/// Copies our own vdso to an in-memory file. `None` where there is none, or `/proc/self/mem` may not be read.
+/// Copies our own vdso to an in-memory file. `None` where there is none.
 pub(super) fn copy_vdso() -> Option<File> {
     let maps = std::fs::read("/proc/self/maps").ok()?;
     let mapping = executable_mappings(&maps, 0, Timestamp(0)).find(|mapping| mapping.path == Path::new("[vdso]"))?;
-    copy_own_memory(mapping.addresses).ok()
+    copy(mapping.addresses).ok()
 }
 
-fn copy_own_memory(addresses: Range<u64>) -> io::Result<File> {
-    let length = addresses.end.saturating_sub(addresses.start).min(MOST_BYTES);
-    let mut image = vec![0; length as usize];
-    File::open("/proc/self/mem")?.read_exact_at(&mut image, addresses.start)?;
+fn copy(vdso: Range<u64>) -> io::Result<File> {
+    let length = vdso.end.saturating_sub(vdso.start).min(MOST_BYTES);
+    // Not by `/proc/self/mem`, which is root's if memprof has its privileges from its file.
+    // SAFETY: the vdso is mapped there, to be read, for as long as this process lives, and nobody writes to it.
+    let image = unsafe { std::slice::from_raw_parts(vdso.start as *const u8, length as usize) };
     let mut copy = File::from(memfd_create("vdso", MemfdFlags::CLOEXEC)?);
-    copy.write_all(&image)?;
+    copy.write_all(image)?;
     Ok(copy)
 }
 

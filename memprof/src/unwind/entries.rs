@@ -10,6 +10,9 @@ use super::{
 /// Marks a length of eight bytes.
 const LONG_LENGTH: u32 = u32::MAX;
 
+/// Compilers write one a source file at most, and linkers merge them. What refers to any more than these is malformed.
+const MOST_CIES: usize = 1 << 18;
+
 /// A CIE and what every function that refers to it begins with.
 pub(super) struct Cie<'data> {
     offset: usize,
@@ -83,6 +86,9 @@ impl<'data, 'section> Entries<'data, 'section> {
     }
 
     fn keep_cie(&mut self, offset: usize) {
+        if self.cies.len() == MOST_CIES {
+            return;
+        }
         let Ok(entry) = self.section.cie_from_offset(self.bases, EhFrameOffset(offset)) else { return };
         let Ok(state) = initial_state(&entry, self.section, self.bases) else { return };
         self.cies.push(Cie { offset, entry, state });

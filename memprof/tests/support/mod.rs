@@ -3,6 +3,8 @@
 #![allow(unreachable_pub, missing_docs, reason = "this is no interface")]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a failed step is a failed test")]
 
+pub mod kernel_objects;
+pub mod privileges;
 pub mod schema;
 
 use std::{
@@ -18,7 +20,10 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 /// Longest time that anything here may take.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_secs(300);
+
+/// In C: what programs begin with that a test talks to, line by line.
+pub const TALK: &str = include_str!("talk.h");
 
 /// The memprof to test: the release build where `cargo xtask test` has made one.
 pub fn memprof() -> Command {
@@ -36,6 +41,15 @@ impl Program {
     /// `gcc -g FLAGS`
     pub fn c(source: &str, flags: &[&str]) -> Self {
         Self::compiled("gcc", "program.c", source, &[&["-g"], flags].concat())
+    }
+
+    /// `gcc -g FLAGS`, with a copy of libc of its own beside it, which no other process maps: `libc.so.6`.
+    pub fn c_with_own_libc(source: &str, flags: &[&str]) -> Self {
+        let program = Self::c(source, &[&["-Wl,-rpath,$ORIGIN"], flags].concat());
+        let output = Command::new("gcc").arg("-print-file-name=libc.so.6").output().unwrap();
+        let libc = String::from_utf8(output.stdout).unwrap();
+        fs::copy(libc.trim_end(), program.folder().join("libc.so.6")).unwrap();
+        program
     }
 
     /// `g++ -g FLAGS`
@@ -122,6 +136,10 @@ impl Run {
     }
 }
 
+/// For a ring with room for what a program allocates before memprof knows its code, be that ever so late: until then a copy of the stack, of
+/// up to 12 KiB, waits there for each allocation.
+pub const ROOM_FOR_COPIES: [&str; 2] = ["--ring-size", "256MiB"];
+
 /// `memprof OPTIONS --format json --top 0 -- COMMAND`, with what the command printed dropped.
 pub fn launch(options: &[&str], command: &[impl AsRef<OsStr>]) -> Run {
     let mut memprof = memprof();
@@ -134,6 +152,12 @@ pub fn start(options: &[&str], command: &[impl AsRef<OsStr>]) -> Attached {
     let mut memprof = memprof();
     memprof.args(["--format", "json", "--top", "0"]).args(options).arg("--").args(command);
     Attached::of(memprof.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap())
+}
+
+/// Copies a program that is to be run. Not by [`std::fs::copy`]: a process that another thread forks meanwhile would have the copy open for
+/// writing, and as long as anybody has, nobody can execute it.
+pub fn copy_program(from: impl AsRef<OsStr>, to: impl AsRef<OsStr>) {
+    assert!(Command::new("cp").arg(from).arg(to).status().unwrap().success());
 }
 
 /// The numbers in a text.
@@ -182,7 +206,8 @@ impl Attached {
     /// Waits until its probes are in so many processes.
     pub fn ready_for(&mut self, processes: usize) {
         let mut lines = BufReader::new(self.child.stderr.take().unwrap()).lines().map(Result::unwrap);
-        lines.by_ref().filter(|line| line.contains("attached to process")).take(processes).for_each(drop);
+        let attached = lines.by_ref().filter(|line| line.contains("attached to process")).take(processes).count();
+        assert_eq!(attached, processes, "memprof ended before it had attached");
         // Nobody must be stopped by a full pipe.
         std::thread::spawn(move || lines.for_each(drop));
     }
@@ -215,10 +240,16 @@ impl Attached {
 
     /// Waits for the next report.
     pub fn next_report(&mut self) -> Report {
-        let mut line = String::new();
-        self.stdout.read_line(&mut line).unwrap();
+        let line = self.next_line();
         assert!(!line.is_empty(), "memprof ended without another report");
         Report::parse(&line)
+    }
+
+    /// Waits for the next line on standard output, which may be a launched command's. Nothing if there is none.
+    pub fn next_line(&mut self) -> String {
+        let mut line = String::new();
+        self.stdout.read_line(&mut line).unwrap();
+        line
     }
 
     /// Waits for its end. What it reported before [`Self::next_report`] was last called is not told again.
@@ -239,6 +270,24 @@ impl Attached {
         self.signal("INT");
         self.wait()
     }
+}
+
+/// A child of any of the process's threads.
+pub fn child_of(pid: u32) -> Option<u32> {
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).ok()?.flatten();
+    let mut children = threads.filter_map(|thread| fs::read_to_string(thread.path().join("children")).ok());
+    children.find_map(|children| children.split_whitespace().next()?.parse().ok())
+}
+
+/// Runs a memprof that is to refuse: the one line on standard error, after `memprof: `; nothing else was said.
+pub fn refusal_of(command: &mut Command) -> String {
+    let output = command.stdin(Stdio::null()).output().unwrap();
+    let message = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{message}");
+    assert_eq!(String::from_utf8(output.stdout).unwrap(), "", "{message}");
+    let line = message.strip_prefix("memprof: ").and_then(|rest| rest.strip_suffix('\n')).unwrap();
+    assert!(!line.contains('\n'), "{message}");
+    line.to_owned()
 }
 
 /// `kill -NAME PID`
@@ -287,6 +336,13 @@ impl Drop for Target {
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
+}
+
+/// Bytes, by the name of the line in `/proc/PID/status`.
+pub fn memory_of(pid: u32, name: &str) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+    numbers(line.trim_start_matches(':'))[0] * 1024
 }
 
 /// Waits until `condition` holds.

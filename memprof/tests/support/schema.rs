@@ -61,6 +61,7 @@ const PROCESS: &[(&str, Check)] = &[
     ("totals", |value| {
         has(value, &[("allocations", count), ("allocated_bytes", count), ("frees", count), ("freed_bytes", count)])
     }),
+    ("peak", |value| has(value, &[("bytes", count), ("allocations", count), ("elapsed_seconds", seconds)])),
     ("verdict", |value| has(value, VERDICT)),
     ("memory", |value| value.is_null() || has(value, MEMORY)),
     ("stacks", |value| each(value, STACK)),
@@ -100,6 +101,9 @@ const STACK: &[(&str, Check)] = &[
     ("outstanding_bytes", count),
     ("outstanding_allocations", count),
     ("total_allocations", count),
+    ("total_bytes", count),
+    ("temporary_allocations", |value| value.is_u64() || value.is_null()),
+    ("at_peak", |value| has(value, &[("bytes", count), ("allocations", count)])),
     ("oldest_seconds", seconds),
     ("verdict", |value| has(value, VERDICT)),
     ("ages", |value| has(value, AGES)),
@@ -144,7 +148,8 @@ pub fn assert_contract(report: &Value) {
         // Estimates are rounded, each by itself.
         let slack = if is_sampled { process["stacks"].as_array().map_or(0, Vec::len) as u64 / 2 + 1 } else { 0 };
         for (whole, part) in [("bytes", "outstanding_bytes"), ("allocations", "outstanding_allocations")] {
-            let whole = process["outstanding"][whole].as_u64().unwrap_or_default();
+            let suppressed = process["suppressed"][whole].as_u64().unwrap_or_default();
+            let whole = process["outstanding"][whole].as_u64().unwrap_or_default() - suppressed;
             assert!(whole.abs_diff(sum(part)) <= slack, "{whole} {part}, and {} at the stacks", sum(part));
         }
         let stacks = process["stacks"].as_array().into_iter().flatten();

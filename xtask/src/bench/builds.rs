@@ -23,14 +23,16 @@ pub(super) enum Variant {
     Empty,
     /// All but stacks.
     NoStack,
+    /// Every stack is walked.
+    NoMemos,
     /// With the kernel's frame-pointer walk in place of the unwinder.
     KernelWalk,
-    /// The rule cache counts.
+    /// Look-ups of rules and of memos are counted.
     Cache,
 }
 
 impl Variant {
-    const ALL: [Self; 5] = [Self::Full, Self::Empty, Self::NoStack, Self::KernelWalk, Self::Cache];
+    const ALL: [Self; 6] = [Self::Full, Self::Empty, Self::NoStack, Self::NoMemos, Self::KernelWalk, Self::Cache];
 
     /// The feature of the BPF crate that makes it.
     fn feature(self) -> Option<&'static str> {
@@ -38,6 +40,7 @@ impl Variant {
             Self::Full => None,
             Self::Empty => Some("measure-empty"),
             Self::NoStack => Some("measure-no-stack"),
+            Self::NoMemos => Some("measure-no-memos"),
             Self::KernelWalk => Some("measure-kernel-walk"),
             Self::Cache => Some("measure-cache"),
         }

@@ -34,6 +34,9 @@ pub(crate) struct Arguments {
     /// More or less work in each run
     #[arg(long, value_name = "FACTOR", default_value_t = 1.0)]
     work: f64,
+    /// Live blocks of the part `scale` [default: ten million]
+    #[arg(long, value_name = "N")]
+    blocks: Option<u64>,
     /// Also write what was measured to a file
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,

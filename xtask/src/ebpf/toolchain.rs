@@ -1,14 +1,16 @@
 //! Compilers that can build for BPF: Debian's Rust, which has a `core` for it, and rustup's nightly, which builds one.
 
 use std::{
-    fs,
     path::{Path, PathBuf},
     process::Command,
 };
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::process::{cargo, is_on_path, output, root, run_quietly};
+use crate::{
+    process::{cargo, is_on_path, output, root, run_quietly},
+    remap,
+};
 
 pub(super) const TARGET: &str = "bpfel-unknown-none";
 
@@ -105,16 +107,11 @@ impl Toolchain {
 
     /// Flags that take this machine's folders out of the object, so that it is the same wherever it is built.
     fn remapped_paths(&self) -> Result<Vec<String>> {
-        let cargo_home = cargo_home()?;
-        let mut folders = vec![(root().to_owned(), "/memprof"), (cargo_home.clone(), "/cargo")];
-        // Below this is a folder for each registry, named after its host. Of several prefixes the last one counts.
-        for registry in fs::read_dir(cargo_home.join("registry/src")).into_iter().flatten() {
-            folders.push((registry?.path(), "/cargo/registry"));
-        }
+        let mut flags = remap::flags()?;
         if self.kind == Kind::Nightly {
-            folders.push((PathBuf::from(nightly_sysroot()?), "/rust"));
+            flags.push(remap::flag(Path::new(&nightly_sysroot()?), "/rust"));
         }
-        Ok(folders.iter().map(|(from, to)| format!("--remap-path-prefix={}={to}", from.display())).collect())
+        Ok(flags)
     }
 }
 
@@ -162,13 +159,6 @@ fn nightly(program: &str) -> Command {
 
 fn nightly_sysroot() -> Result<String> {
     output(nightly("rustc").args(["--print", "sysroot"]))
-}
-
-fn cargo_home() -> Result<PathBuf> {
-    std::env::var_os("CARGO_HOME")
-        .map(PathBuf::from)
-        .or_else(|| std::env::home_dir().map(|home| home.join(".cargo")))
-        .context("neither CARGO_HOME nor HOME is set")
 }
 
 fn ebpf_crate() -> PathBuf {

@@ -14,8 +14,10 @@ use self::names::{Name, Root, SourceFile};
 use crate::process::root;
 
 /// The stages of the pipeline. None of them names another one.
-const STAGES: [&str; 11] =
-    ["target", "plan", "unwind", "kernel", "heap", "overhead", "trend", "watch", "symbols", "render", "tui"];
+const STAGES: [&str; 15] = [
+    "target", "plan", "unwind", "kernel", "heap", "overhead", "trace", "trend", "watch", "symbols", "suppress", "gate",
+    "render", "saved", "tui",
+];
 
 /// What the stages share: data that crosses from one to the next. It names nothing of the crate.
 const VOCABULARY: &str = "model";
@@ -27,16 +29,20 @@ const WIRING: &str = "session";
 const NAMED_BY_MAIN: [&str; 2] = ["cli", WIRING];
 
 /// Dependencies that only one place of the crate names.
-const DOORS: [(&str, Place); 10] = [
+const DOORS: [(&str, Place); 14] = [
     ("aya", Place::Module("kernel")),
     ("aya_log", Place::Module("kernel")),
     ("aya_obj", Place::Module("kernel")),
     ("perf_event", Place::Module("kernel")),
     ("blazesym", Place::Module("symbols")),
     ("gimli", Place::Module("unwind")),
-    ("object", Place::OneFile("elf.rs")),
+    ("object", Place::Module("elf")),
     // Two stages look at code, for different purposes.
     ("iced_x86", Place::Files(&["plan/access.rs", "plan/instructions.rs", "unwind/call_sites.rs"])),
+    ("prost", Place::Module("pprof")),
+    ("flate2", Place::Module("pprof")),
+    ("inferno", Place::Files(&["render/flamegraph.rs"])),
+    ("maud", Place::Module("render")),
     ("ratatui", Place::Module("tui")),
     ("crossterm", Place::Module("tui")),
 ];
@@ -46,8 +52,6 @@ const DOORS: [(&str, Place); 10] = [
 enum Place {
     /// In this module of the crate's root and all below it.
     Module(&'static str),
-    /// In one file of this name, wherever it is.
-    OneFile(&'static str),
     /// In each of these files.
     Files(&'static [&'static str]),
 }
@@ -101,7 +105,7 @@ impl fmt::Display for Violation<'_> {
 }
 
 fn violations(files: &[SourceFile]) -> Vec<Violation<'_>> {
-    files.iter().flat_map(wrong_modules).chain(files.iter().flat_map(wrong_doors)).chain(second_doors(files)).collect()
+    files.iter().flat_map(wrong_modules).chain(files.iter().flat_map(wrong_doors)).collect()
 }
 
 /// Where a file names a module of the crate that it may not name.
@@ -150,21 +154,10 @@ fn wrong_doors(file: &SourceFile) -> impl Iterator<Item = Violation<'_>> {
     })
 }
 
-/// Files beyond the first that name a dependency which has but one file.
-fn second_doors(files: &[SourceFile]) -> impl Iterator<Item = Violation<'_>> {
-    DOORS.iter().filter(|(_, place)| matches!(place, Place::OneFile(_))).flat_map(|(dependency, place)| {
-        let uses = files.iter().filter(|file| place.admits(file));
-        let uses = uses.filter_map(|file| Some((file, file.first_use(dependency)?)));
-        uses.skip(1)
-            .map(move |(file, name)| violation(file, name, format!("{dependency} is named in another file already")))
-    })
-}
-
 impl Place {
     fn admits(self, file: &SourceFile) -> bool {
         match self {
             Self::Module(module) => file.top_module() == module,
-            Self::OneFile(name) => file.path.ends_with(name),
             Self::Files(paths) => paths.iter().any(|path| file.path == Path::new(path)),
         }
     }
@@ -174,7 +167,6 @@ impl fmt::Display for Place {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Module(module) => write!(formatter, "{module}/"),
-            Self::OneFile(name) => write!(formatter, "one file, {name},"),
             Self::Files(paths) => formatter.write_str(&paths.join(" and ")),
         }
     }
@@ -270,17 +262,6 @@ mod tests {
             assert!(complaints(&[("kernel/loader.rs", code)]).is_empty(), "{code}");
         }
         assert_eq!(complaints(&[("heap/mod.rs", "use perf_event::Builder; use blazesym::Addr;")]).len(), 2);
-    }
-
-    #[test]
-    fn the_elf_reader_has_one_file() {
-        let code = "use object::read::elf::ElfFile64;";
-        assert!(complaints(&[("plan/elf.rs", code)]).is_empty());
-        assert_eq!(complaints(&[("plan/mod.rs", code)]), ["plan/mod.rs:1: object is named in one file, elf.rs, only"]);
-        assert_eq!(
-            complaints(&[("plan/elf.rs", code), ("target/elf.rs", code)]),
-            ["target/elf.rs:1: object is named in another file already"]
-        );
     }
 
     #[test]

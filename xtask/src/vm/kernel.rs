@@ -13,6 +13,8 @@ use crate::process::{output, run, target_directory};
 
 /// An unpacked kernel package.
 pub(super) struct Kernel {
+    /// As it was asked for.
+    pub(super) version: String,
     pub(super) package: String,
     /// The compressed kernel.
     pub(super) image: PathBuf,
@@ -30,7 +32,7 @@ impl Kernel {
             unpack(&package, archive, &folder)?;
         }
         let image = find(&folder, "vmlinuz*")?.with_context(|| format!("{package} has no kernel in it"))?;
-        Ok(Self { package, image, folder })
+        Ok(Self { version: version.to_owned(), package, image, folder })
     }
 
     /// The file of a module; none if it is built in, or the kernel has no such module.

@@ -11,15 +11,18 @@ mod machine;
 mod suite;
 mod verdict;
 
-use std::time::Duration;
+use std::{num::NonZero, thread, time::Duration};
 
 use anyhow::{Context as _, Result, bail};
 
-use self::{archive::Archive, kernel::Kernel, machine::Machine, verdict::Verdict};
-use crate::{process::build_memprof, setup};
+use self::{archive::Archive, kernel::Kernel, machine::Machine, suite::Suite, verdict::Verdict};
+use crate::setup;
 
 /// Of Debian's kernels, what is tested unless others are asked for.
 const KERNELS: [&str; 2] = ["6.1", "6.12"];
+
+/// Longest time that a kernel may take in `cargo xtask check`.
+const GATE_LIMIT: Duration = Duration::from_secs(15 * 60);
 
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
@@ -30,7 +33,7 @@ pub(crate) struct Arguments {
     /// A test executable as `cargo test` names it, such as live_stacks or 'live*'; repeatable [default: a selection]
     #[arg(long, value_name = "NAME")]
     test: Vec<String>,
-    /// A handful of tests: that the programs load, count, and find whole stacks
+    /// A handful of tests, which `cargo xtask check` runs too
     #[arg(long, conflicts_with = "test")]
     short: bool,
     /// Longest time that a kernel may take
@@ -42,34 +45,53 @@ pub(crate) struct Arguments {
 }
 
 impl Arguments {
-    fn versions(&self) -> impl Iterator<Item = &str> {
-        let usual = KERNELS.iter().copied().filter(|_| self.kernel.is_empty());
-        usual.chain(self.kernel.iter().map(String::as_str))
+    fn versions(&self) -> Vec<&str> {
+        if self.kernel.is_empty() { KERNELS.to_vec() } else { self.kernel.iter().map(String::as_str).collect() }
     }
 }
 
 /// Boots each kernel, runs the tests on it, and says what came of it.
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     setup::install_for_vm()?;
-    let memprof = build_memprof()?;
-    let executables = suite::build(&suite::selection(&arguments.test, arguments.short))?;
-    let script = suite::script(&memprof, &executables, &arguments.arguments)?;
+    let suite = Suite::build(&suite::selection(&arguments.test, arguments.short), &arguments.arguments)?;
+    test_on(&arguments.versions(), &suite, Duration::from_secs(60 * arguments.limit))
+}
+
+/// What `cargo xtask check` runs. Where there are no packages of Debian's it is left out.
+pub(crate) fn check() -> Result<()> {
+    if !setup::is_debian() {
+        eprintln!("left out: the other kernels are Debian's packages, and this is no Debian");
+        return Ok(());
+    }
+    setup::install_for_vm()?;
+    test_on(&KERNELS, &Suite::build(&suite::of_the_gate(), &[])?, GATE_LIMIT)
+}
+
+/// A guest keeps one processor busy, so as many run at a time as there are processors.
+fn test_on(versions: &[&str], suite: &Suite, limit: Duration) -> Result<()> {
     let archive = Archive::open()?;
-    let kernels = arguments.versions().map(|version| Kernel::unpacked(version, &archive));
-    let kernels = kernels.collect::<Result<Vec<_>>>()?;
-    let limit = Duration::from_secs(60 * arguments.limit);
-    let verdicts = kernels.iter().map(|kernel| test(kernel, &script, limit)).collect::<Result<Vec<_>>>()?;
+    let kernels = versions.iter().map(|version| Kernel::unpacked(version, &archive)).collect::<Result<Vec<_>>>()?;
+    let processors = thread::available_parallelism().map_or(1, NonZero::get);
+    let verdicts = kernels.chunks(processors).flat_map(|kernels| test_at_once(kernels, suite, limit));
+    let verdicts = verdicts.collect::<Result<Vec<_>>>()?;
     eprintln!();
     verdicts.iter().for_each(|verdict| eprintln!("{verdict}"));
     if verdicts.iter().all(Verdict::is_good) { Ok(()) } else { bail!("not all tests passed on all kernels") }
 }
 
-fn test(kernel: &Kernel, script: &str, limit: Duration) -> Result<Verdict> {
-    eprintln!("\n== {}", kernel.package);
+fn test_at_once(kernels: &[Kernel], suite: &Suite, limit: Duration) -> Vec<Result<Verdict>> {
+    thread::scope(|scope| {
+        let guests: Vec<_> = kernels.iter().map(|kernel| scope.spawn(move || test(kernel, suite, limit))).collect();
+        guests.into_iter().map(|guest| guest.join().unwrap_or_else(|_| bail!("a thread has panicked"))).collect()
+    })
+}
+
+fn test(kernel: &Kernel, suite: &Suite, limit: Duration) -> Result<Verdict> {
+    eprintln!("== {}", kernel.package);
     let folder = tempfile::tempdir().context("cannot make a folder")?;
-    let initramfs = initramfs::build(kernel, script, folder.path()).context("cannot make the initramfs")?;
+    let initramfs = initramfs::build(kernel, &suite.script, folder.path()).context("cannot make the initramfs")?;
     let mut machine = Machine::boot(&kernel.image, &initramfs, &folder.path().join("files.socket"), limit)?;
-    let verdict = Verdict::read(&kernel.package, machine.console()?);
+    let verdict = Verdict::read(&kernel.version, &kernel.package, suite.tests, machine.console()?);
     machine.wait()?;
     verdict
 }

@@ -1,16 +1,16 @@
 //! Which tests run in the guest, and the script that runs them there.
 
-use std::{
-    path::{Path, PathBuf},
-    process::Stdio,
+use std::path::Path;
+
+use anyhow::{Context as _, Result};
+
+use crate::{
+    executables::{self, TestExecutable},
+    process::{build_memprof, root},
 };
 
-use anyhow::{Context as _, Result, bail};
-
-use crate::process::{cargo, root};
-
-/// Attach, launch, unwinding, lifecycle: what depends on the kernel.
-const USUAL: [&str; 11] = [
+/// Attach, launch, unwinding, sweep, lifecycle: what depends on the kernel.
+const USUAL: [&str; 13] = [
     "live_leak",
     "live_stacks",
     "live_functions",
@@ -22,59 +22,127 @@ const USUAL: [&str; 11] = [
     "live_losses",
     "live_refusals",
     "live_growth",
+    "live_sweep",
+    ON_GUESTS_ALONE,
 ];
 
-/// For `--short`.
-const SHORT: [&str; 2] = ["live_leak", "live_stacks"];
+/// For `cargo xtask check`, and `--short`: of each kind some tests, as emulation is slow.
+const SHORT: [(&str, &[&str]); 8] = [
+    ("live_leak", &["the_456_bytes_are_found_at_their_two_lines"]),
+    (
+        "live_stacks",
+        &["an_attached_program_has_the_same_stack_as_a_launched_one", "return_probes_of_others_are_looked_behind"],
+    ),
+    ("live_launch", &["a_command_that_a_signal_ends_is_reported"]),
+    (
+        "live_images",
+        &[
+            "a_child_of_fork_is_not_its_parent",
+            "a_launched_command_that_replaces_itself_shows_its_last_image_alone",
+            "libraries_at_one_address_after_another_are_told_apart",
+        ],
+    ),
+    ("live_children", &["children_are_observed_from_their_first_instruction_to_their_last"]),
+    ("live_refusals", &["killed_memprof_leaves_an_unprobed_target"]),
+    (
+        "live_sweep",
+        &["all_are_attached_to_at_once_and_ordered_by_growth", "an_interrupt_while_watching_ends_with_what_was_seen"],
+    ),
+    (
+        ON_GUESTS_ALONE,
+        &[
+            "ages_rates_and_verdicts_are_of_what_has_gone_by_and_a_report_has_the_time_of_its_moment",
+            "a_sweep_knows_how_fast_a_process_grows",
+        ],
+    ),
+];
+
+/// Sets the machine's clock. Its tests are ignored where others go by that.
+const ON_GUESTS_ALONE: &str = "live_clock";
 
 /// Of the host's environment, what the guest's programs need to find others.
 const KEPT: [&str; 5] = ["PATH", "HOME", "CARGO_HOME", "RUSTUP_HOME", "RUSTUP_TOOLCHAIN"];
 
-/// The names of test executables to run, if these were asked for.
-pub(super) fn selection(named: &[String], short: bool) -> Vec<&str> {
+/// What is run in the guest: test executables, by the name of their file in `tests/`, each with the names of its tests,
+/// or none for all of them.
+pub(super) type Selection<'a> = Vec<(&'a str, &'a [&'a str])>;
+
+/// The selection of `--short`.
+pub(super) fn of_the_gate() -> Selection<'static> {
+    SHORT.to_vec()
+}
+
+/// The tests to run if these executables were asked for.
+pub(super) fn selection(named: &[String], short: bool) -> Selection<'_> {
+    let whole = |name| (name, &[][..]);
     match (named, short) {
-        ([], false) => USUAL.to_vec(),
-        ([], true) => SHORT.to_vec(),
-        (named, _) => named.iter().map(String::as_str).collect(),
+        ([], false) => USUAL.map(whole).to_vec(),
+        ([], true) => of_the_gate(),
+        (named, _) => named.iter().map(|name| whole(name.as_str())).collect(),
     }
 }
 
-/// Compiles test executables, and says where they are.
-pub(super) fn build(names: &[&str]) -> Result<Vec<PathBuf>> {
-    let mut command = cargo();
-    command.args(["test", "--package", "memprof", "--no-run", "--message-format=json-render-diagnostics"]);
-    command.args(names.iter().flat_map(|name| ["--test", name]));
-    let output = command.stderr(Stdio::inherit()).output().context("cannot run cargo")?;
-    if !output.status.success() {
-        bail!("the tests cannot be compiled");
+/// What a guest does.
+pub(super) struct Suite {
+    /// For the guest's shell. It fails if an executable does.
+    pub(super) script: String,
+    /// How many tests must pass.
+    pub(super) tests: Tests,
+}
+
+/// How many tests there are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Tests {
+    /// Each was named.
+    Exactly(u32),
+    #[default]
+    AtLeastOne,
+}
+
+impl Suite {
+    /// Compiles what is selected. `arguments` are for all executables.
+    pub(super) fn build(selection: &Selection<'_>, arguments: &[String]) -> Result<Self> {
+        let memprof = build_memprof()?;
+        let of_cargo: Vec<_> = selection.iter().flat_map(|(name, _)| ["--test", name]).collect();
+        let executables = executables::build(&[&["--workspace"][..], &of_cargo].concat())?;
+        let named: u32 = selection.iter().map(|(_, tests)| tests.len() as u32).sum();
+        let tests = if named > 0 { Tests::Exactly(named) } else { Tests::AtLeastOne };
+        Ok(Self { script: script(&memprof, &executables, selection, arguments)?, tests })
     }
-    String::from_utf8_lossy(&output.stdout).lines().filter_map(|line| executable(line).transpose()).collect()
 }
 
-/// The test executable that a message of cargo's is about.
-fn executable(message: &str) -> Result<Option<PathBuf>> {
-    let message: serde_json::Value = serde_json::from_str(message).context("cargo's message is no JSON")?;
-    let is_test = message["profile"]["test"] == true;
-    Ok(message["executable"].as_str().filter(|_| is_test).map(PathBuf::from))
-}
-
-/// A shell script that runs the executables, and fails if one of them does.
-pub(super) fn script(memprof: &Path, executables: &[PathBuf], arguments: &[String]) -> Result<String> {
-    let arguments = arguments.iter().map(|argument| format!(" {}", quoted(argument))).collect::<String>();
+fn script(
+    memprof: &Path,
+    executables: &[TestExecutable],
+    selection: &Selection<'_>,
+    arguments: &[String],
+) -> Result<String> {
     let mut script = environment(memprof)?;
     script += &format!("cd {}\nstatus=0\n", quoted(&text(&root().join("memprof"))?));
     // It says how long the programs take to load here.
     script += "\"$MEMPROF_RELEASE\" doctor || status=1\n";
     for executable in executables {
-        script += &format!("{}{arguments} || status=1\n", quoted(&text(executable)?));
+        script += &quoted(&text(&executable.path)?);
+        let words = words_for(&executable.name, selection).into_iter().chain(arguments.iter().map(String::as_str));
+        script.extend(words.map(|word| format!(" {}", quoted(word))));
+        script += " || status=1\n";
     }
     Ok(script + "exit $status\n")
 }
 
+/// What an executable is told: which tests to run.
+fn words_for<'a>(executable: &str, selection: &Selection<'a>) -> Vec<&'a str> {
+    let ignored: &[&str] = if executable == ON_GUESTS_ALONE { &["--ignored"] } else { &[] };
+    match selection.iter().find(|(name, _)| *name == executable) {
+        Some((_, tests)) if !tests.is_empty() => [&["--exact"], ignored, tests].concat(),
+        _ => ignored.to_vec(),
+    }
+}
+
 fn environment(memprof: &Path) -> Result<String> {
     let kept = KEPT.iter().filter_map(|name| Some((*name, std::env::var(name).ok()?)));
-    let variables = kept.chain([("MEMPROF_RELEASE", text(memprof)?), ("LANG", "C.UTF-8".into())]);
-    Ok(variables.map(|(name, value)| format!("export {name}={}\n", quoted(&value))).collect())
+    let own = [("MEMPROF_RELEASE", text(memprof)?), ("MEMPROF_GUEST", "1".into()), ("LANG", "C.UTF-8".into())];
+    Ok(kept.chain(own).map(|(name, value)| format!("export {name}={}\n", quoted(&value))).collect())
 }
 
 fn text(path: &Path) -> Result<String> {
@@ -96,11 +164,11 @@ mod tests {
     }
 
     #[test]
-    fn only_test_executables_are_run() {
-        let of = |message| executable(message).ok().flatten();
-        assert_eq!(of(r#"{"profile":{"test":true},"executable":"/a/live-1"}"#), Some(PathBuf::from("/a/live-1")));
-        assert_eq!(of(r#"{"profile":{"test":false},"executable":"/a/memprof"}"#), None);
-        assert_eq!(of(r#"{"profile":{"test":true},"executable":null}"#), None);
-        assert_eq!(of(r#"{"reason":"build-finished"}"#), None);
+    fn executables_are_told_which_tests_to_run() {
+        let selection = vec![("live_a", &["one", "two"][..]), ("live_b*", &[]), (ON_GUESTS_ALONE, &["three"])];
+        assert_eq!(words_for("live_a", &selection), ["--exact", "one", "two"]);
+        assert_eq!(words_for("live_b1", &selection), Vec::<&str>::new());
+        assert_eq!(words_for(ON_GUESTS_ALONE, &selection), ["--exact", "--ignored", "three"]);
+        assert_eq!(words_for(ON_GUESTS_ALONE, &vec![("live*", &[][..])]), ["--ignored"]);
     }
 }

@@ -7,7 +7,7 @@ mod objdump;
 mod random;
 mod real;
 
-use super::choose::{Chosen, choose};
+use super::choose::{Chosen, beginnings, choose};
 use crate::model::{Choice, Emulation, EntryReason};
 
 /// The bytes of a hexadecimal listing.
@@ -69,8 +69,23 @@ fn glibc_with_endbr64_as_ubuntu_and_fedora_build_it() {
 }
 
 #[test]
-fn newer_glibc_whose_malloc_looks_into_the_cache_at_once() {
-    // As of 2.41 (Debian 13): mov …(%rip),%rax; mov %fs:(%rax),%rax; and the size is looked at, or a register saved.
+fn glibc_of_debian_13() {
+    // malloc of 2.41: push %r12; push %rbp; push %rbx; mov %rdi,%rbx
+    assert_eq!(chosen("41 54 55 53 48 89 fb 48 83 ec 10 80 3d c6 a6 14 00 00"), emulated("push"));
+    // free: test %rdi,%rdi; je; push %r15
+    assert_eq!(chosen("48 85 ff 0f 84 7f 01 00 00 41 57 41 56 41 55"), later(3, "je", "test"));
+    // calloc: push %r14; mov %rdi,%rax
+    assert_eq!(chosen("41 56 48 89 f8 41 55 41 54 55 53 48 83 ec 10 48 f7 e6"), emulated("push"));
+    // aligned_alloc: push %rbx; mov %rdi,%rbx
+    assert_eq!(chosen("53 48 89 fb 48 83 ec 10 80 3d 99 95 14 00 00"), emulated("push"));
+    // posix_memalign, valloc: cmpb $0,…(%rip); push
+    assert_eq!(chosen("80 3d d1 87 14 00 00 41 54 49 89 d4 55"), later(7, "push", "cmp"));
+    assert_eq!(chosen("80 3d 31 95 14 00 00 53 48 89 fb 74 1b"), later(7, "push", "cmp"));
+}
+
+#[test]
+fn a_malloc_that_looks_into_its_cache_at_once() {
+    // mov …(%rip),%rax; mov %fs:(%rax),%rax; and the size is looked at, or a register saved.
     assert_eq!(chosen("48 8b 05 e9 aa 14 00 64 48 8b 00 48 85 c0 74 20"), later(14, "je", "mov"));
     assert_eq!(chosen("48 8b 05 e9 aa 14 00 64 48 8b 00 55 48 89 fd"), later(11, "push", "mov"));
     assert_eq!(chosen("48 85 ff 78 40 48 8d 47 17 53"), later(3, "js", "test"));
@@ -82,6 +97,9 @@ fn musl_and_others_whose_functions_jump_on() {
     assert_eq!(chosen("e9 6b 19 00 00"), emulated("jmp"));
     // calloc: push %r12
     assert_eq!(chosen("41 54 49 89 f4 55 53 48 85 f6"), emulated("push"));
+    // malloc and calloc of Debian 13's: endbr64; jmp, and endbr64; push %r12
+    assert_eq!(chosen("f3 0f 1e fa e9 c7 0b 00 00 0f 1f 80 00 00 00 00"), later(4, "jmp", "endbr64"));
+    assert_eq!(chosen("f3 0f 1e fa 41 54 55 53 48 89 f3"), later(4, "push", "endbr64"));
     // valloc: mov %rdi,%rsi destroys the second argument before it jumps on.
     assert_eq!(chosen("48 89 fe bf 00 10 00 00 e9 a3 49 ff ff"), none_emulated("mov", Some("mov")));
 }
@@ -96,6 +114,11 @@ fn jemalloc() {
     assert_eq!(chosen_with(free, 3), none_emulated("mov", Some("mov")));
     // calloc: push %r15
     assert_eq!(chosen("41 57 41 56 41 55 41 54"), emulated("push"));
+    // malloc and free of Debian 13's, with endbr64: nine more instructions of free's only compute.
+    assert_eq!(chosen("f3 0f 1e fa 48 81 ff 00 10 00 00 0f 87 7f 00 00 00"), later(11, "ja", "endbr64"));
+    let free = "f3 0f 1e fa 48 89 f8 48 8b 0d 6a 5d 0a 00 48 89 fa 48 c1 e8 17 48 81 e2 00 00 00 f8 25 f0 00 00 00 \
+                64 48 03 04 25 00 00 00 00 48 01 c8 48 3b 90 b0 01 00 00 0f 85 86 00 00 00";
+    assert_eq!(chosen_with(free, 1), later(52, "jne", "endbr64"));
 }
 
 #[test]
@@ -108,6 +131,11 @@ fn mimalloc() {
     // free: mov %rdi,%rcx; test %rdi,%rdi; je
     assert_eq!(chosen_with("48 89 f9 48 85 ff 74 5d", 1), later(6, "je", "mov"));
     assert_eq!(chosen_with("48 89 f9 48 85 ff 74 5d", 4), none_emulated("mov", Some("mov")));
+    // malloc of Debian 13's 3.0.1: the same with endbr64.
+    assert_eq!(
+        chosen("f3 0f 1e fa 48 8b 05 e5 ae 01 00 48 89 fe 64 48 8b 38 48 81 fe 00 04 00 00 77 2d"),
+        none_emulated("endbr64", Some("mov"))
+    );
     // free as of 2.1: endbr64 or not, test %rdi,%rdi; je
     assert_eq!(chosen("48 85 ff 74 5d"), later(3, "je", "test"));
 }
@@ -197,14 +225,14 @@ fn longer_nops_are_second_choice() {
 }
 
 #[test]
-fn no_more_than_nine_instructions_or_48_bytes_are_skipped() {
+fn no_more_than_twelve_instructions_or_64_bytes_are_skipped() {
     let tests = |count: usize| format!("{} 55", "48 85 ff ".repeat(count));
-    assert_eq!(chosen(&tests(9)), later(27, "push", "test"));
-    assert_eq!(chosen(&tests(10)), none_emulated("test", None));
-    // cmpl $…,…(%rip), ten bytes each, and others of eight and nine bytes in all
-    let comparisons = |fill: &str| format!("{} {fill} 55", "81 3d 00 00 00 00 00 00 00 00 ".repeat(4));
-    assert_eq!(chosen(&comparisons("84 c0 48 85 ff 48 85 ff")), later(48, "push", "cmp"));
-    assert_eq!(chosen(&comparisons("48 85 ff 48 85 ff 48 85 ff")), none_emulated("cmp", None));
+    assert_eq!(chosen(&tests(12)), later(36, "push", "test"));
+    assert_eq!(chosen(&tests(13)), none_emulated("test", None));
+    // cmpl $…,…(%rip), ten bytes each, and others of four and five bytes in all
+    let comparisons = |fill: &str| format!("{} {fill} 55", "81 3d 00 00 00 00 00 00 00 00 ".repeat(6));
+    assert_eq!(chosen(&comparisons("84 c0 84 c0")), later(64, "push", "cmp"));
+    assert_eq!(chosen(&comparisons("84 c0 48 85 ff")), none_emulated("cmp", None));
 }
 
 #[test]
@@ -225,6 +253,14 @@ fn a_function_that_goes_back_to_its_beginning_keeps_its_entry() {
     // A call of itself is a call, if it is not one into the middle.
     assert_eq!(chosen("48 85 ff 74 00 e8 f6 ff ff ff c3"), later(3, "je", "test"));
     assert_eq!(chosen("48 85 ff 74 00 e8 f9 ff ff ff c3"), back(5));
+}
+
+#[test]
+fn instructions_begin_where_one_could_jump_to() {
+    // endbr64; mov %rdi,%rax; test %rdi,%rdi; je; and what is behind the site
+    let code = bytes("f3 0f 1e fa 48 89 f8 48 85 ff 74 00 c3");
+    assert_eq!(beginnings(&code, 10), [4, 7, 10]);
+    assert_eq!(beginnings(&code, 0), [0; 0]);
 }
 
 #[test]

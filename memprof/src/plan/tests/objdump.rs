@@ -79,7 +79,7 @@ fn is_kept(operand: &str, arguments: usize) -> bool {
 pub(super) fn check(function: &[&Line], site: u64, arguments: usize) {
     let entry = function[0].address;
     let index = function.iter().position(|line| line.address == site).unwrap();
-    assert!(index <= 9 && site - entry <= 48);
+    assert!(index <= 12 && site - entry <= 64);
     for line in &function[..index] {
         assert!(line.is_harmless(arguments), "{} {} is skipped at {:#x}", line.mnemonic, line.operands, line.address);
     }

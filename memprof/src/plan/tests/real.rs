@@ -93,7 +93,23 @@ fn libc() {
         "pvalloc + 7 push",
         "free + 3 je",
     ];
-    check_file(LIBC, &[("93ac61ec5a8eb1396f9fbd350e3169a558528a40", &debian_12)]);
+    let debian_13 = [
+        "malloc push",
+        "calloc push",
+        "realloc push",
+        "reallocarray",
+        "posix_memalign + 7 push",
+        "aligned_alloc push",
+        "memalign + 7 je",
+        "valloc + 7 push",
+        "pvalloc + 7 push",
+        "free + 3 je",
+    ];
+    let known: [(_, &[_]); 2] = [
+        ("93ac61ec5a8eb1396f9fbd350e3169a558528a40", &debian_12),
+        ("93f70d1a8ae34f8e63c223f1500327fbd717f871", &debian_13),
+    ];
+    check_file(LIBC, &known);
 }
 
 #[test]
@@ -119,7 +135,33 @@ fn jemalloc() {
         "_ZdlPvmSt11align_val_t + 3 je",
         "_ZdaPvmSt11align_val_t + 3 je",
     ];
-    check_file(JEMALLOC, &[("1d5163c246dc9cd2b4d339f2ac42efd95c6e0ae1", &version_5_3_0)]);
+    let with_endbr64 = [
+        "malloc + 11 ja",
+        "calloc + 4 push",
+        "realloc + 4 push",
+        "posix_memalign + 4 push",
+        "aligned_alloc + 4 push",
+        "memalign + 4 push",
+        "valloc + 4 push",
+        "free + 52 jne",
+        "mallocx + 4 push",
+        "rallocx + 6 jmp",
+        "xallocx + 4 push",
+        "dallocx + 4 push",
+        "sdallocx + 11 ja",
+        "_Znwm + 11 ja",
+        "_ZnwmRKSt9nothrow_t + 11 ja",
+        "_ZdlPvm + 7 je",
+        "_ZdaPvm + 7 je",
+        "_ZdlPvmSt11align_val_t + 7 je",
+        "_ZdaPvmSt11align_val_t + 7 je",
+    ];
+    let known: [(_, &[_]); 2] = [
+        ("1d5163c246dc9cd2b4d339f2ac42efd95c6e0ae1", &version_5_3_0),
+        // Debian 13's.
+        ("16d086887ed57ed2350b288be499d57e5e595e73", &with_endbr64),
+    ];
+    check_file(JEMALLOC, &known);
 }
 
 #[test]
@@ -140,5 +182,19 @@ fn musl() {
         "valloc",
         "free jmp",
     ];
-    check_file(MUSL, &[("54d00df44fce62f541ca62b56bdef5bf31ff077c", &version_1_2_3)]);
+    let version_1_2_5 = [
+        "malloc + 4 jmp",
+        "calloc + 4 push",
+        "realloc + 4 jmp",
+        "reallocarray + 10 je",
+        "posix_memalign + 13 jbe",
+        "aligned_alloc + 4 push",
+        "valloc",
+        "free + 4 jmp",
+    ];
+    let known: [(_, &[_]); 2] = [
+        ("54d00df44fce62f541ca62b56bdef5bf31ff077c", &version_1_2_3),
+        ("94afc8b406e6b9663d0c1380f18ecdd7fb15fad8", &version_1_2_5),
+    ];
+    check_file(MUSL, &known);
 }

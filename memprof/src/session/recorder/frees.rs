@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use crate::{
     heap::Heap,
-    model::{Allocation, ImageId, Timestamp},
+    model::{Allocation, Free, ImageId, Timestamp},
 };
 
 /// How many go together.
@@ -14,7 +14,7 @@ const MOST: usize = 32;
 pub(super) struct Frees<'a> {
     heaps: &'a mut HashMap<ImageId, Heap>,
     image: ImageId,
-    waiting: Vec<(u64, Timestamp)>,
+    waiting: Vec<Free>,
 }
 
 impl<'a> Frees<'a> {
@@ -23,12 +23,18 @@ impl<'a> Frees<'a> {
     }
 
     /// Applies a free, now or with those that follow.
-    pub(super) fn push(&mut self, image: ImageId, address: u64, time: Timestamp) {
+    pub(super) fn push(&mut self, image: ImageId, free: Free) {
         if image != self.image || self.waiting.len() == MOST {
             self.apply();
             self.image = image;
         }
-        self.waiting.push((address, time));
+        self.waiting.push(free);
+    }
+
+    /// Applies a free at once, and says whether the block was known.
+    pub(super) fn free(&mut self, image: ImageId, address: u64, time: Timestamp) -> bool {
+        self.apply();
+        self.heaps.get_mut(&image).is_some_and(|heap| heap.free(address, time))
     }
 
     /// Takes in a block that was told of among the frees.

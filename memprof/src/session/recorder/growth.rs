@@ -7,7 +7,7 @@ use crate::{
     kernel::HugePages,
     model::{
         AnonymousMemory, Growth, GrowthOfProcess, GrowthOfStack, GrowthWarning, ImageId, Losses, ObjectId,
-        ProfileFrame, RawFrame, RawStack, StackId, Timestamp, Touched, address_for_lookup,
+        ProfileFrame, RawFrame, RawStack, StackCounts, StackId, Timestamp, Touched, address_for_lookup,
     },
     plan::only_reads,
     session::observed::{Life, Observed},
@@ -67,14 +67,12 @@ impl Recorder {
         self.unwind_copies(std::time::Duration::ZERO);
         let now = now();
         self.processes.iter_mut().for_each(|process| process.jit.read(now));
-        let mut counts = HashMap::new();
-        self.kernel.stack_totals(|stack, units| *counts.entry(stack).or_default() += units);
-        let mut totals = self.stacks.all_totals(&counts);
+        let mut totals = self.stacks.totals(&self.stack_counts(), std::iter::empty());
         let mut losses = self.past_losses;
         let mut processes = Vec::new();
         for index in 0..self.processes.len() {
-            let units = totals.remove(&self.processes[index].image).unwrap_or_default();
-            let (process, process_losses) = self.growth_of(index, units, top)?;
+            let counts = totals.remove(&self.processes[index].image).unwrap_or_default();
+            let (process, process_losses) = self.growth_of(index, counts, top)?;
             losses += process_losses;
             let has_changed = process.anonymous.is_some_and(|memory| memory.change() != 0);
             if process.touched.pages() > 0 || has_changed || self.processes.len() == 1 {
@@ -100,7 +98,7 @@ impl Recorder {
     fn growth_of(
         &mut self,
         index: usize,
-        units: HashMap<StackId, u64>,
+        counts: HashMap<StackId, StackCounts>,
         top: Option<usize>,
     ) -> anyhow::Result<(GrowthOfProcess<ProfileFrame>, Losses)> {
         let image = self.processes[index].image;
@@ -110,7 +108,7 @@ impl Recorder {
         let without_stack = Touched { samples: losses.stacks(), ..none };
         let (mut touched, mut only_read) = (without_stack, none);
         let mut stacks = Vec::new();
-        for (id, units) in units {
+        for (id, StackCounts { units, .. }) in counts {
             let stack_touched = Touched::of_units(units, period);
             if self.is_read(image, id) {
                 only_read += stack_touched;

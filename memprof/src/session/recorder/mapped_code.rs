@@ -16,8 +16,14 @@ use crate::{
 /// Mappings that a copied stack needs are told of within this time, or not at all.
 pub(super) const PATIENCE: Duration = Duration::from_millis(200);
 
+/// How many copies are unwound before the rings are looked at again: a millisecond's work or so. With all that a ring has room for it
+/// would be more than ten, within which a program that loads the next library fills it anew.
+const COPIES_AT_ONCE: usize = 128;
+
 impl Recorder {
     pub(super) fn take_mappings(&mut self) -> anyhow::Result<()> {
+        let living = self.processes.iter().filter(|process| process.life != Life::Settled);
+        let known: Vec<_> = living.map(|process| (process.target, process.changes)).collect();
         self.look_for_unmapped_code();
         let follows = self.follows();
         let Self { kernel, objects, processes, orphans, .. } = self;
@@ -27,8 +33,13 @@ impl Recorder {
             None => {}
         });
         if lost > 0 {
-            self.mappings_lost += lost;
-            self.read_mappings_again();
+            let are_read = self.read_mappings_again();
+            let is_unchanged =
+                |(target, changes)| self.kernel.tells_of_code() && self.kernel.code_changes(target) == changes;
+            // Of what came and went meanwhile nothing is left to read, be it of one of these processes or a process itself.
+            if !are_read || follows || !known.into_iter().all(is_unchanged) {
+                self.mappings_lost += lost;
+            }
         }
         Ok(())
     }
@@ -51,15 +62,18 @@ impl Recorder {
         }
     }
 
-    /// Makes up for lost notices.
-    fn read_mappings_again(&mut self) {
-        for process in self.processes.iter_mut().filter(|process| process.life == Life::Running) {
-            // What is gone by now has no mappings to read; the report says that notices were lost.
-            for event in read_mappings(process.pid) {
+    /// Makes up for lost notices. Says whether every process still had its mappings.
+    fn read_mappings_again(&mut self) -> bool {
+        let mut are_all_read = true;
+        for process in self.processes.iter_mut().filter(|process| process.life != Life::Settled) {
+            let mapped = if process.life == Life::Running { read_mappings(process.pid) } else { Vec::new() };
+            are_all_read &= !mapped.is_empty();
+            for event in mapped {
                 process.space.add(&self.objects.map(&event));
                 process.note_new_code();
             }
         }
+        are_all_read
     }
 
     /// Reads the mappings of processes with stacks that run through code which no notice has told of.
@@ -96,6 +110,12 @@ impl Recorder {
     /// Unwinds what the kernel side could not, now that more is known of what was mapped; what is older than `patience`
     /// in any case.
     pub(super) fn unwind_copies(&mut self, patience: Duration) {
+        self.stacks.retry_copies();
+        while self.unwind_some_copies(patience) > 0 {}
+    }
+
+    /// The same of some that have not been tried yet. Says how many are left.
+    pub(super) fn unwind_some_copies(&mut self, patience: Duration) -> usize {
         let Self { kernel, code, objects, processes, stacks, .. } = self;
         let now = now();
         let unwind = |copy: &StackCopy| {
@@ -105,7 +125,7 @@ impl Recorder {
             note_jit(processes, objects, &stack);
             Some(stack)
         };
-        stacks.unwind_copies(unwind, |object| fingerprint_of(objects, object));
+        stacks.unwind_copies(COPIES_AT_ONCE, unwind, |object| fingerprint_of(objects, object))
     }
 
     pub(super) fn update_jit_names(&mut self) {

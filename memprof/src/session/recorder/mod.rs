@@ -12,9 +12,11 @@ mod profile;
 mod samples;
 mod stack_turns;
 mod targets;
+mod tracing;
+mod untold;
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeSet, HashMap, HashSet},
     future::poll_fn,
     io,
     ops::ControlFlow,
@@ -32,6 +34,8 @@ use self::{
     looks::Looks,
     overhead::Moments,
     targets::Targets,
+    tracing::Tracing,
+    untold::ToldImages,
 };
 use super::{
     code::CodeTables,
@@ -95,8 +99,10 @@ pub(super) struct Recorder {
     /// Whether some code is mapped no more, whose rows may go.
     has_unmapped_code: bool,
     mappings_lost: u64,
+    images_told: ToldImages,
     warnings: Vec<Warning>,
     growth: Option<GrowthWatch>,
+    tracing: Tracing,
     started: Timestamp,
     reported: Timestamp,
     /// When the unwinder was told last what code there is.
@@ -116,6 +122,7 @@ impl Recorder {
             unwind: options.unwind,
             sampling,
             has_windows,
+            traces: options.trace.is_some(),
             reach: options.reach,
             following: options.following,
             log: options.log_programs,
@@ -148,8 +155,10 @@ impl Recorder {
             code: CodeTables::default(),
             has_unmapped_code: false,
             mappings_lost: 0,
+            images_told: ToldImages::default(),
             warnings: Vec::new(),
             growth: None,
+            tracing: Tracing::new(options.trace.is_some()),
             started: now(),
             reported: now(),
             told: now(),
@@ -180,6 +189,9 @@ impl Recorder {
 
     /// Waits until there is something to drain.
     pub(super) async fn ready(&mut self) -> io::Result<()> {
+        let follows = self.follows();
+        let living = self.processes.iter().filter(|process| process.life != Life::Settled);
+        let pids: HashSet<_> = living.map(|process| process.pid).collect();
         let processes = &mut self.processes;
         let end = poll_fn(|context| {
             // Each is asked, so that each will wake this task.
@@ -187,7 +199,7 @@ impl Recorder {
             if ended > 0 { Poll::Ready(()) } else { Poll::Pending }
         });
         tokio::select! {
-            readable = self.kernel.readable() => readable,
+            readable = self.kernel.readable(|pid| follows || pids.contains(&pid)) => readable,
             () = end => Ok(()),
         }
     }
@@ -198,12 +210,18 @@ impl Recorder {
         let stack_totals = self.take_stack_totals()?;
         // Then the rings may hold what came meanwhile, which is for the next drain.
         let mut portions = self.kernel.most_events() / EVENTS_AT_ONCE + 1;
-        while !self.take_until_copies(&mut portions)? {}
-        self.heaps.values_mut().for_each(Heap::settle);
-        if let Some(totals) = stack_totals {
-            self.forget_idle_stacks(totals);
+        self.stacks.retry_copies();
+        loop {
+            while !self.take_until_copies(&mut portions)? {}
+            if self.unwind_some_copies(mapped_code::PATIENCE) == 0 {
+                break;
+            }
         }
-        self.unwind_copies(mapped_code::PATIENCE);
+        let settled = now();
+        self.heaps.values_mut().for_each(|heap| heap.settle(settled));
+        if stack_totals.is_some() || self.stacks.has_many_copies() {
+            self.forget_idle_stacks(stack_totals.unwrap_or_default());
+        }
         self.look_for_unknown_code();
         self.update_jit_names();
         self.settle_ended();
@@ -215,6 +233,14 @@ impl Recorder {
         Ok(())
     }
 
+    /// Has the last report be of one moment, though processes run on.
+    pub(super) fn stop_counting(&mut self) -> anyhow::Result<()> {
+        if !self.is_over() {
+            self.kernel.stop_counting()?;
+        }
+        Ok(())
+    }
+
     /// Whether it is growth that is watched.
     pub(super) fn watches_growth(&self) -> bool {
         self.growth.is_some()
@@ -223,10 +249,10 @@ impl Recorder {
     /// Takes in blocks and events, and tells the unwinder what is new. Where a stack was copied, the unwinder waits for that: then the
     /// rest is left in the rings, lest they fill with copies. Says whether nothing is left.
     fn take_until_copies(&mut self, portions: &mut usize) -> anyhow::Result<bool> {
-        let mut occurrences = Vec::new();
-        let is_all = self.take_blocks_and_events(portions, &mut occurrences);
-        for event in occurrences {
-            self.take_occurrence(event)?;
+        self.images_told.expect(self.kernel.images_begun()?);
+        let mut is_all = self.take_what_is_told(portions)?;
+        if self.images_told.lack() > 0 {
+            is_all = self.make_up_for_untold(portions)?;
         }
         self.forget_other_images();
         self.told = now();
@@ -234,6 +260,17 @@ impl Recorder {
         // Before what is new wants room; and again when no copy needs them any more.
         self.drop_rows_of_unmapped_code();
         self.tell_unwinder_what_is_new();
+        self.trace_calls(is_all)?;
+        Ok(is_all)
+    }
+
+    fn take_what_is_told(&mut self, portions: &mut usize) -> anyhow::Result<bool> {
+        let mut occurrences = Vec::new();
+        let is_all = self.take_blocks_and_events(portions, &mut occurrences);
+        for event in occurrences {
+            self.images_told.note(&event);
+            self.take_occurrence(event)?;
+        }
         Ok(is_all)
     }
 
@@ -246,6 +283,8 @@ impl Recorder {
             match self.take_events(occurrences) {
                 Taken::All => return true,
                 Taken::UntilCopy => return false,
+                // What is traced is to be handed on before there is more.
+                Taken::Portion if self.tracing.is_on() => return *portions == 0,
                 Taken::Portion => {}
             }
         }
@@ -263,19 +302,20 @@ impl Recorder {
 
     /// Applies frees and stacks, and leaves the rest, which is rare, to the caller.
     fn take_events(&mut self, occurrences: &mut Vec<Event>) -> Taken {
-        let Self { kernel, objects, processes, heaps, stacks, told, .. } = self;
+        let Self { kernel, objects, processes, heaps, stacks, tracing, told: last_told, .. } = self;
         let mut frees = Frees::new(heaps);
         let mut taken = Taken::Portion;
         let is_all = kernel.drain_events(EVENTS_AT_ONCE, |event| {
             match event {
-                Event::Free { image, address, time } => frees.push(image, address, time),
+                Event::Free { image, free } => frees.push(image, free),
                 Event::Allocation { image, allocation } => frees.allocate(image, allocation),
+                Event::Traced(told) => tracing.take(told, &mut frees),
                 Event::Stack(stack) => {
                     note_jit(processes, objects, &stack);
                     stacks.insert(stack, |object| fingerprint_of(objects, object));
                 }
                 Event::StackCopy(copy) => {
-                    let is_news = copy.time > *told;
+                    let is_news = copy.time > *last_told;
                     stacks.keep(copy);
                     if is_news {
                         taken = Taken::UntilCopy;
@@ -294,6 +334,11 @@ impl Recorder {
             Event::Exec { target, previous, image, by_other_thread, time } => {
                 let Some(index) = self.index_of(target) else { return Ok(()) };
                 self.forget(previous)?;
+                let known = self.processes[index].image;
+                if image <= known {
+                    // A later one was found already.
+                    return if image == known { Ok(()) } else { self.forget(image) };
+                }
                 let process = &mut self.processes[index];
                 Self::begin_image(process, image, time);
                 self.histories.begin(image, time);
@@ -302,6 +347,8 @@ impl Recorder {
                     process.expected.clear();
                 }
                 process.is_about_to_start = false;
+                let ended = Warning::FirstThreadEnded { pid: process.pid };
+                self.warnings.retain(|warning| *warning != ended);
                 process.stack_end = None;
                 process.jit.renew(process.pid);
                 process.note_new_code();
@@ -318,14 +365,18 @@ impl Recorder {
             }
             Event::ProbedThreadExit { target, thread } => {
                 if let Some(index) = self.index_of(target) {
-                    let is_main = thread == self.processes[index].pid;
-                    self.probe_again(index, if is_main { "its main thread ended" } else { "one of its threads ended" });
+                    self.go_on_without(index, thread);
                 }
             }
             Event::Fork { target, pid, parent, image, time } => {
                 self.follow_forked(&Forked { target, pid, parent, image, time })?
             }
-            Event::Filling | Event::Allocation { .. } | Event::Free { .. } | Event::Stack(_) | Event::StackCopy(_) => {}
+            Event::Filling
+            | Event::Allocation { .. }
+            | Event::Free { .. }
+            | Event::Traced(_)
+            | Event::Stack(_)
+            | Event::StackCopy(_) => {}
         }
         Ok(())
     }
@@ -345,11 +396,13 @@ impl Recorder {
         Ok(self.kernel.forget(image, &stacks)?)
     }
 
-    /// Blocks of images that were over before they were drained. Every image that is current is known by now: its
-    /// `execve` was told before its first block, and has been read after it.
+    /// Blocks of images that were over before they were drained. Every image that is current is known by now, its `execve` having been told
+    /// before its first block and read after it, but for those that have begun since this drain did and could not be told of.
     fn forget_other_images(&mut self) {
         let current: BTreeSet<_> = self.processes.iter().map(|process| process.image).collect();
-        let over: Vec<_> = self.heaps.extract_if(|image, _| !current.contains(image)).map(|(image, _)| image).collect();
+        let Self { heaps, images_told, .. } = self;
+        let over = heaps.extract_if(|image, _| !current.contains(image) && images_told.counts_in(*image));
+        let over: Vec<_> = over.map(|(image, _)| image).collect();
         over.into_iter().for_each(|image| self.remove_samples(image));
     }
 

@@ -62,12 +62,17 @@ impl Recorder {
             anyhow::bail!("what a probe costs cannot be measured here (-v says why), so there is no --max-overhead");
         }
         self.prices.set_traps(self.kernel.trap_costs());
+        if !self.moments.is_on {
+            self.begin_moment();
+        }
+        if self.limit.is_some() && !self.prices.has_moments() {
+            anyhow::bail!(
+                "how long memprof's programs run may not be measured without CAP_SYS_ADMIN, so there is no --max-overhead"
+            );
+        }
         if let Some(first) = self.reading(index)? {
             let seed = RandomState::new().hash_one(index);
             self.processes[index].meter = Some(Meter::new(first, self.limit, seed));
-        }
-        if !self.moments.is_on {
-            self.begin_moment();
         }
         Ok(())
     }
@@ -192,8 +197,12 @@ impl Recorder {
     }
 
     fn begin_moment(&mut self) {
-        self.kernel.begin_timing();
-        self.moments = Moments { is_on: true, changes: now().after(MOMENT) };
+        if self.prices.has_moments() && self.kernel.begin_timing() {
+            self.moments = Moments { is_on: true, changes: now().after(MOMENT) };
+        } else {
+            self.prices.set_without_moments();
+            self.moments = Moments { is_on: false, changes: now().after(BETWEEN_MOMENTS) };
+        }
     }
 
     /// Moments come at irregular times, so that nothing regular in a target hides from them.

@@ -1,10 +1,12 @@
 //! Attaching: which objects of a process are probed, and when.
 
+use std::time::Duration;
+
 use anyhow::{Context as _, bail};
 
 use super::{Recorder, candidates::NoAllocator, now};
 use crate::{
-    kernel::{Attachee, Reach, TargetId},
+    kernel::{Attachee, KernelError, Reach, TargetId},
     model::{AttachPlan, ObjectId, Warning},
     plan::plan,
     session::observed::{Life, Observed, exit_watch},
@@ -26,8 +28,14 @@ struct Probed {
 impl Recorder {
     /// Attaches to a running process. An error if it cannot be profiled, and says why.
     pub(in crate::session) fn attach(&mut self, pid: u32) -> anyhow::Result<()> {
+        if self.processes.is_empty() {
+            // What there is to tell so far is of nobody's who is observed.
+            self.kernel.drain_mappings(drop);
+        }
         let index = self.begin_to_observe(pid)?;
         let attached = self.attach_probes(index);
+        // Else others fill the room for notices, where many processes are attached to.
+        self.take_mappings()?;
         if attached.is_err() {
             let process = self.processes.remove(index);
             self.has_unmapped_code = true;
@@ -107,7 +115,10 @@ impl Recorder {
             log::warn!("{}", self.no_allocator_in(index));
         }
         self.warn_of_missing_functions(index);
-        self.begin_metering(index)
+        self.begin_metering(index)?;
+        // All of it is of other processes, and the command's own notices need the room.
+        self.kernel.drain_mappings(drop);
+        Ok(())
     }
 
     pub(super) fn probe_what_is_new(&mut self) -> anyhow::Result<()> {
@@ -137,7 +148,10 @@ impl Recorder {
                 Ok(probed) => {
                     log::info!("process {pid} has mapped {} more allocator functions", probed.attached);
                 }
-                Err(error) => self.tolerate_if_ended(index, error)?,
+                Err(error) => match left_out(&error) {
+                    Some(doubt) => self.warn(doubt),
+                    None => self.tolerate_if_ended(index, error)?,
+                },
             }
         }
         Ok(())
@@ -148,17 +162,28 @@ impl Recorder {
         self.reach == Reach::Targets && self.processes[index].is_followed
     }
 
-    /// Probes what of the process's objects has not been searched yet.
+    /// Probes what of the process's objects has not been searched yet. A thread that ends meanwhile, while it is not the one that all
+    /// probes are bound to, is not told of.
     fn probe_new_objects(&mut self, index: usize) -> anyhow::Result<Probed> {
+        self.look_for_probed_thread(index);
         let process = &mut self.processes[index];
         process.has_new_objects = false;
         let objects: Vec<_> =
             process.space.objects().into_iter().filter(|object| !process.planned.contains(object)).collect();
-        self.probe_objects(index, &objects)
+        let probed = self.probe_objects(index, &objects);
+        self.look_for_probed_thread(index);
+        probed
     }
 
     fn probe_objects(&mut self, index: usize, objects: &[ObjectId]) -> anyhow::Result<Probed> {
-        let attachee = Attachee { pid: self.processes[index].pid, thread: self.living_thread(index)? };
+        let probed = self.probe_each(index, objects);
+        self.kernel.begin_to_count(self.processes[index].target)?;
+        probed
+    }
+
+    fn probe_each(&mut self, index: usize, objects: &[ObjectId]) -> anyhow::Result<Probed> {
+        let Observed { pid, is_probed: was_probed, .. } = self.processes[index];
+        let attachee = Attachee { pid, thread: self.living_thread(index)?, was_probed };
         let mut probed = Probed::default();
         for &id in objects {
             let Some(object) = self.objects.get(id) else { continue };
@@ -184,6 +209,30 @@ impl Recorder {
         target::threads(pid).next().with_context(|| format!("process {pid} has ended"))
     }
 
+    /// The thread has ended that a process's probes are bound to.
+    pub(super) fn go_on_without(&mut self, index: usize, thread: u32) {
+        let Observed { pid, target, image, .. } = self.processes[index];
+        // Where another thread calls `execve`, that ends the first, and has more to say of it.
+        let has_new_image = self.kernel.current_image(target).is_ok_and(|current| current != image);
+        if has_new_image || self.living_thread(index).is_err() {
+            return;
+        }
+        if self.kernel.reaches_any_thread() {
+            self.kernel.prepare_for_any_thread();
+            let is_first = thread == pid;
+            self.probe_again(index, if is_first { "its main thread ended" } else { "one of its threads ended" });
+        } else if self.lives_on(index) {
+            self.warn(Warning::FirstThreadEnded { pid });
+        }
+    }
+
+    /// Whether a process has a living thread that is not about to end. There is a moment when one that is killed does not show it.
+    fn lives_on(&self, index: usize) -> bool {
+        const MOMENT: Duration = Duration::from_millis(2);
+        std::thread::sleep(MOMENT);
+        self.living_thread(index).is_ok()
+    }
+
     /// Attaches everything anew to a thread that lives: probes are bound to one, and go with it.
     pub(super) fn probe_again(&mut self, index: usize, cause: &'static str) {
         let process = &mut self.processes[index];
@@ -199,11 +248,12 @@ impl Recorder {
             }
             self.kernel.detach(target);
             match self.probe_objects(index, &planned) {
+                Ok(_) if !self.is_bound_to_living(index) => {}
                 Ok(_) => return self.warn(Warning::ProbesInterrupted { pid, cause }),
                 Err(error) => log::debug!("process {pid}: {error:#}"),
             }
         }
-        log::error!("process {pid} could not be probed again after {cause}: nothing more is recorded of it");
+        self.warn(Warning::ProbesLost { pid, cause });
     }
 
     fn tolerate_if_ended(&self, index: usize, error: anyhow::Error) -> anyhow::Result<()> {
@@ -237,6 +287,17 @@ impl Recorder {
             process.command,
             searched.join(", ")
         )
+    }
+}
+
+/// What was left out since it could not be probed with the privileges that there are.
+fn left_out(error: &anyhow::Error) -> Option<Warning> {
+    match error.downcast_ref() {
+        Some(KernelError::FirstThreadEnded { path }) => {
+            let function = "its functions (the process's first thread has ended, which takes CAP_SYS_ADMIN)".to_owned();
+            Some(Warning::FunctionLeftOut { path: path.clone(), function })
+        }
+        _ => None,
     }
 }
 

@@ -7,28 +7,28 @@ use std::{
 
 use super::{Recorder, now};
 use crate::{
-    heap::Heap,
+    heap::{Heap, HeapPeak},
     model::{
-        Losses, Outstanding, ProcessSnapshot, ProcessVerdict, Profile, ProfileFrame, RawFrame, ScaledFigures,
-        ScaledProcess, Selection, Snapshot, StackId, StackSnapshot, Timestamp, Totals, Truncation, Warning,
+        Losses, Outstanding, Peak, ProcessSnapshot, ProcessVerdict, Profile, ProfileFrame, RawFrame, ScaledFigures,
+        ScaledProcess, Selection, Snapshot, StackCounts, StackId, StackSnapshot, StackTotals, Timestamp, Totals,
+        Truncation, Warning,
     },
-    session::{histories::scaled, meter::Meter, observed::Observed},
+    session::{histories::scaled, meter::Meter, observed::Observed, stacks::Counted},
 };
 
 impl Recorder {
-    /// What is outstanding now, and starts a new interval for growth. Call [`Self::drain`] before.
+    /// What is outstanding now, and starts a new interval for growth.
     pub(in crate::session) fn profile(&mut self, selection: &Selection) -> anyhow::Result<Profile> {
+        let totals = self.drain_with_totals()?;
         self.read_meters()?;
         self.unwind_copies(Duration::ZERO);
         self.look();
         let now = now();
         self.processes.iter_mut().for_each(|process| process.jit.read(now));
         let mut losses = self.past_losses;
-        let mut stack_totals = HashMap::new();
-        self.kernel.stack_totals(|stack, allocations| *stack_totals.entry(stack).or_default() += allocations);
         let mut processes = Vec::new();
         for index in 0..self.processes.len() {
-            let (process, process_losses) = self.snapshot(index, selection, now, &stack_totals)?;
+            let (process, process_losses) = self.snapshot(index, selection, now, &totals)?;
             processes.push(process);
             losses += process_losses;
         }
@@ -40,6 +40,7 @@ impl Recorder {
             max_overhead: self.limit,
             losses,
             warnings: self.warnings(&losses)?,
+            moment: selection.moment,
             ranking: None,
             processes,
             ended: self.ended,
@@ -49,12 +50,29 @@ impl Recorder {
         Ok(profile)
     }
 
+    /// Drains, and has what was allocated at each stack before: so no block counts as one that is gone which is still to come.
+    fn drain_with_totals(&mut self) -> anyhow::Result<Counted> {
+        let (before, turn) = (self.stack_counts(), self.stacks.turn());
+        self.drain()?;
+        let is_current = self.stacks.turn() == turn;
+        let counts = if is_current { before } else { self.stack_counts() };
+        let lasting = self.heaps.values().flat_map(Heap::lasting);
+        Ok(self.stacks.totals(&counts, lasting))
+    }
+
+    /// What the kernel side has counted at each stack that it knows.
+    pub(super) fn stack_counts(&self) -> HashMap<StackId, StackCounts> {
+        let mut all: HashMap<_, StackCounts> = HashMap::new();
+        self.kernel.stack_totals(|stack, counts| *all.entry(stack).or_default() += counts);
+        all
+    }
+
     fn snapshot(
         &self,
         index: usize,
         selection: &Selection,
         now: Timestamp,
-        stack_totals: &HashMap<StackId, u64>,
+        counted: &Counted,
     ) -> anyhow::Result<(ProcessSnapshot<ProfileFrame>, Losses)> {
         let process = &self.processes[index];
         let (mut totals, losses) = self.kernel.totals(process.image)?;
@@ -64,13 +82,9 @@ impl Recorder {
             None => totals += heap.freed(),
             Some(_) => estimate_frees(&mut totals, heap.outstanding()),
         }
-        let own_totals = self.stacks.totals(process.image, stack_totals);
-        let total_allocations = |stack| match stack {
-            StackId::UNKNOWN => losses.stacks(),
-            stack => own_totals(stack),
-        };
+        let stack_totals = self.stack_totals(counted.get(&process.image), &totals, &losses);
         let name = |stack| self.stacks.name(stack);
-        let mut selected = heap.select(selection, now, name, total_allocations, |stack| self.frames(process, stack));
+        let mut selected = heap.select(selection, now, name, &stack_totals, |stack| self.frames(process, stack));
         let scaled =
             process.meter.as_ref().and_then(|meter| scale(meter, heap, selection, now, name, &mut selected.shown));
         let verdict = self.judge(process, heap, scaled.as_ref(), &mut selected.shown);
@@ -86,13 +100,46 @@ impl Recorder {
             overhead: process.meter.as_ref().and_then(Meter::overhead),
             verdict,
             growth_bytes: heap.growth_bytes(),
-            peak_bytes: heap.peak_bytes(),
+            peak: self.peak(heap),
+            history: self.histories.points(process.image, self.started),
             totals,
             stacks: selected.shown,
             selected_stacks: selected.selected,
+            suppressed: None,
             truncated_stacks: holding.into_iter().filter(|stack| self.is_truncated(process, *stack)).count(),
         };
         Ok((snapshot, losses))
+    }
+
+    fn peak(&self, heap: &Heap) -> Peak {
+        let HeapPeak { outstanding, time } = heap.peak();
+        Peak { outstanding, elapsed: time.since(self.started) }
+    }
+
+    /// What each stack of an image has allocated, by own name. What has no stack is what remains of the image's totals.
+    fn stack_totals(
+        &self,
+        counted: Option<&HashMap<StackId, StackCounts>>,
+        totals: &Totals,
+        losses: &Losses,
+    ) -> HashMap<StackId, StackTotals> {
+        let of_stack = |counts: &StackCounts| {
+            let allocations = self.sampling.allocations(counts.units);
+            let can_tell = self.sampling.bytes().is_none() && !self.tracing.is_on();
+            let temporary = can_tell.then(|| allocations.saturating_sub_signed(counts.lasting).min(allocations));
+            StackTotals { allocations, allocated_bytes: counts.bytes, temporary }
+        };
+        let known = counted.into_iter().flatten();
+        let mut all: HashMap<_, _> = known.map(|(stack, counts)| (*stack, of_stack(counts))).collect();
+        if losses.stacks() > 0 {
+            let known = all.values().fold(0_u64, |sum, stack| sum.wrapping_add(stack.allocated_bytes));
+            let allocated_bytes = totals.allocated_bytes.saturating_sub(known);
+            all.insert(
+                StackId::UNKNOWN,
+                StackTotals { allocations: losses.stacks(), allocated_bytes, temporary: None },
+            );
+        }
+        all
     }
 
     /// The frames of a stack, and why some may be missing. What the unwinder had not been told of is looked up now.

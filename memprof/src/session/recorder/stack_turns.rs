@@ -5,32 +5,38 @@
 use std::collections::HashSet;
 
 use super::Recorder;
-use crate::{heap::Heap, model::StackId};
+use crate::{
+    heap::Heap,
+    model::{StackCounts, StackId},
+};
 
 impl Recorder {
     /// Takes the counts of all stacks out of the kernel side's table if it fills up. What the rest of a drain brings is enough to
     /// know whether a stack is held: all blocks that were allocated before have left the nursery by then.
-    pub(super) fn take_stack_totals(&mut self) -> anyhow::Result<Option<Vec<(StackId, u64)>>> {
+    pub(super) fn take_stack_totals(&mut self) -> anyhow::Result<Option<Vec<(StackId, StackCounts)>>> {
         if !self.kernel.stacks_are_filling() {
             return Ok(None);
         }
         self.stacks.begin_turn();
         let mut totals = Vec::new();
-        self.kernel.take_stack_totals(|stack, allocations| totals.push((stack, allocations)))?;
+        self.kernel.take_stack_totals(|stack, counts| totals.push((stack, counts)))?;
         Ok(Some(totals))
     }
 
-    /// Keeps these counts, and only those stacks that hold something, have growth to tell of, or were told in this drain.
-    pub(super) fn forget_idle_stacks(&mut self, totals: Vec<(StackId, u64)>) {
+    /// Keeps these counts, if the kernel side's table fills up, and only those stacks that hold something, have growth or a peak to tell
+    /// of, were told since it did, or are among the busiest.
+    pub(super) fn forget_idle_stacks(&mut self, totals: Vec<(StackId, StackCounts)>) {
         let (all, known) = (totals.len(), self.stacks.len());
-        totals.into_iter().for_each(|(stack, allocations)| self.stacks.count(stack, allocations));
+        totals.into_iter().for_each(|(stack, counts)| self.stacks.count(stack, counts));
         if self.growth.is_some() {
             // Whatever has touched memory is reported.
             return;
         }
-        self.heaps.values_mut().for_each(Heap::forget_idle_stacks);
+        for (stack, lasting) in self.heaps.values_mut().flat_map(Heap::forget_idle_stacks) {
+            self.stacks.count(stack, StackCounts { lasting, ..StackCounts::default() });
+        }
         let held = self.heaps.values().flat_map(Heap::stacks);
         self.stacks.forget_idle(&held.collect::<HashSet<_>>());
-        log::debug!("{all} stacks taken out of the kernel; of {known} that are known, {} are kept", self.stacks.len());
+        log::debug!("stacks taken out of the kernel: {all}; of {known} that are known, {} are kept", self.stacks.len());
     }
 }

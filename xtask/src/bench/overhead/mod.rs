@@ -49,8 +49,12 @@ struct OfTool {
     kernel_bytes: Option<u64>,
     /// In all runs together.
     lost: Option<u64>,
-    /// What the tool itself takes `of_unprofiled` for, in processor time; the median.
-    estimated_slowdown: Option<f64>,
+    /// Processor time of the workload's process, for each unit of work; the median.
+    cpu_nanoseconds: f64,
+    /// How much of that the unprofiled program does not need.
+    cost_percent: f64,
+    /// What the tool itself takes that for; the median.
+    estimated_cost_percent: Option<f64>,
     /// Of the last run.
     leak: Option<Verdict>,
     runs: Vec<Run>,
@@ -124,9 +128,11 @@ impl OfTool {
             peak_bytes: median(runs.iter().map(|run| run.peak_bytes as f64)),
             kernel_bytes: last.and_then(|run| run.kernel_bytes),
             lost: runs.iter().map(|run| run.lost).sum(),
-            estimated_slowdown: last
-                .and_then(|run| run.estimated_slowdown)
-                .map(|_| median(runs.iter().filter_map(|run| run.estimated_slowdown))),
+            cpu_nanoseconds: median(runs.iter().map(|run| run.cpu_nanoseconds)),
+            cost_percent: f64::NAN,
+            estimated_cost_percent: last
+                .and_then(|run| run.estimated_cost_percent)
+                .map(|_| median(runs.iter().filter_map(|run| run.estimated_cost_percent))),
             leak: last.and_then(|run| run.leak),
             runs,
         }
@@ -137,9 +143,11 @@ impl OfWorkload {
     fn with_ratios(mut self) -> Self {
         let nanoseconds = |name| self.tool(name).map_or(f64::NAN, |tool| tool.nanoseconds);
         let (unprofiled, floor) = (nanoseconds(UNPROFILED), nanoseconds(FLOOR));
+        let cpu = self.tool(UNPROFILED).map_or(f64::NAN, |tool| tool.cpu_nanoseconds);
         for tool in &mut self.tools {
             tool.of_unprofiled = tool.nanoseconds / unprofiled;
             tool.of_floor = tool.nanoseconds / floor;
+            tool.cost_percent = 100.0 * (1.0 - cpu / tool.cpu_nanoseconds);
         }
         self
     }

@@ -12,8 +12,9 @@ pub(super) fn details(workload: &OfWorkload) {
         "tool",
         "time",
         "of unprofiled",
-        "by its own estimate",
         "of floor",
+        "cost, % of CPU time",
+        "by its own estimate",
         "own CPU, s",
         "peak RSS, MiB",
         "kernel, MiB",
@@ -26,8 +27,9 @@ pub(super) fn details(workload: &OfWorkload) {
             tool.name.to_owned(),
             time(tool.nanoseconds),
             figure(tool.of_unprofiled),
-            tool.estimated_slowdown.map_or(NONE.to_owned(), figure),
             figure(tool.of_floor),
+            percent(tool.cost_percent),
+            tool.estimated_cost_percent.map_or(NONE.to_owned(), percent),
             figure(tool.own_cpu_seconds),
             figure(tool.peak_bytes / MEBIBYTE),
             tool.kernel_bytes.map_or(NONE.to_owned(), |bytes| figure(bytes as f64 / MEBIBYTE)),
@@ -37,6 +39,11 @@ pub(super) fn details(workload: &OfWorkload) {
         ]
     });
     eprintln!("\n{}: for each {}\n{}\n", workload.name, workload.unit, markdown(&head, rows));
+}
+
+/// With one digit behind the point: of shares near the whole, the first two say little.
+fn percent(value: f64) -> String {
+    if value.is_finite() { format!("{value:.1}") } else { NONE.to_owned() }
 }
 
 fn amounts(leak: Verdict) -> &'static str {

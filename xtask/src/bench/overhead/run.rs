@@ -26,14 +26,16 @@ use crate::bench::{
 pub(super) struct Run {
     /// For each unit of work.
     pub(super) nanoseconds: f64,
+    /// Processor time of the workload's process, for each unit of work.
+    pub(super) cpu_nanoseconds: f64,
     /// Processor time of all but the workload's own process.
     pub(super) own_cpu_seconds: f64,
     /// Resident memory of the largest process.
     pub(super) peak_bytes: u64,
     pub(super) kernel_bytes: Option<u64>,
     pub(super) lost: Option<u64>,
-    /// See [`Answer::slowdown`].
-    pub(super) estimated_slowdown: Option<f64>,
+    /// See [`Answer::cost_percent`].
+    pub(super) estimated_cost_percent: Option<f64>,
     pub(super) leak: Option<Verdict>,
 }
 
@@ -64,11 +66,12 @@ impl Run {
         let leak = workload.leak(amount).filter(|_| tool.is_exact());
         Ok(Self {
             nanoseconds: work.elapsed_nanoseconds as f64 / amount as f64,
+            cpu_nanoseconds: work.cpu_nanoseconds as f64 / amount as f64,
             own_cpu_seconds: usage.cpu_nanoseconds.saturating_sub(work.cpu_nanoseconds) as f64 / 1e9,
             peak_bytes: usage.peak_bytes,
             kernel_bytes: tool.kernel_bytes(&messages),
             lost,
-            estimated_slowdown: answer.as_ref().and_then(|answer| answer.slowdown),
+            estimated_cost_percent: answer.as_ref().and_then(|answer| answer.cost_percent),
             leak: answer.and_then(|answer| Some(Verdict::on(&answer, leak?))),
         })
     }
@@ -145,11 +148,11 @@ mod tests {
     fn the_leak_is_what_comes_nearest() {
         let leak = Leak { bytes: 700, blocks: 7, frames: 13 };
         let of = |bytes, blocks, frames| Found { bytes, blocks, frames };
-        let answer = Answer { stacks: vec![of(1, Some(1), 20), of(700, Some(7), 13)], lost: None, slowdown: None };
+        let answer = Answer { stacks: vec![of(1, Some(1), 20), of(700, Some(7), 13)], lost: None, cost_percent: None };
         let right = Verdict { bytes_are_right: true, blocks_are_right: Some(true), frames: 13, frames_there_are: 13 };
         assert_eq!(Verdict::on(&answer, leak), right);
         assert!(right.has_whole_stack());
-        let answer = Answer { stacks: vec![of(600, None, 1)], lost: None, slowdown: None };
+        let answer = Answer { stacks: vec![of(600, None, 1)], lost: None, cost_percent: None };
         let wrong = Verdict { bytes_are_right: false, blocks_are_right: None, frames: 1, frames_there_are: 13 };
         assert_eq!(Verdict::on(&answer, leak), wrong);
         assert!(!wrong.has_whole_stack());

@@ -16,7 +16,7 @@ use crate::bench::{
     table::{figure, markdown, time},
 };
 
-/// Live blocks.
+/// Live blocks, if no other number is asked for.
 const BLOCKS: u64 = 10_000_000;
 /// As `xtask/bench/scale.c` has it.
 const BLOCK_SIZE: u64 = 48;
@@ -34,6 +34,8 @@ pub(in crate::bench) struct Figures {
     /// Resident memory at its peak, less that of a run with hardly any live block, for each.
     bytes_for_each_block: f64,
     loads: Vec<Load>,
+    /// Of all formats, while old blocks are replaced.
+    reports: Vec<Reporting>,
     /// Events lost, by cause, in all.
     lost: Map<String, Value>,
     /// Whether every figure of the last report was that of the program itself.
@@ -56,22 +58,35 @@ struct Load {
     report_seconds: f64,
 }
 
+/// One format.
+#[derive(Serialize)]
+struct Reporting {
+    format: &'static str,
+    /// From asking for a report until it was there.
+    seconds: f64,
+}
+
 pub(super) fn measure(arguments: &Arguments, builds: &Builds) -> Result<Figures> {
-    let blocks = arguments.scaled(BLOCKS) / THREADS * THREADS;
+    let blocks = arguments.blocks.unwrap_or_else(|| arguments.scaled(BLOCKS)) / THREADS * THREADS;
     let seconds = arguments.scaled(SECONDS);
     eprintln!("scale: {FEW_BLOCKS} live blocks");
     let (_, few_bytes) = run(builds, FEW_BLOCKS, seconds.min(5))?;
     eprintln!("scale: {blocks} live blocks, some minutes");
     let (mut figures, bytes) = run(builds, blocks, seconds)?;
     figures.bytes_for_each_block = bytes.saturating_sub(few_bytes) as f64 / blocks as f64;
+    let folder = builds.scratch_folder()?;
+    let profile = folder.path().join("report.pb.gz").display().to_string();
+    let of_json = figures.loads.last().map(|replace| Reporting { format: "JSON", seconds: replace.report_seconds });
+    let others = [("text", vec!["--format", "text"]), ("profile", vec!["--output", &profile, "--output", "-"])];
+    let others = others.into_iter().map(|(format, output)| reporting(builds, blocks, format, &output));
+    figures.reports = of_json.map(Ok).into_iter().chain(others).collect::<Result<_>>()?;
     print(&figures);
     Ok(figures)
 }
 
 /// Also tells memprof's peak memory.
 fn run(builds: &Builds, blocks: u64, seconds: u64) -> Result<(Figures, u64)> {
-    let mut program = Command::new(builds.program("scale"));
-    let mut target = Target::start(program.args([blocks.to_string(), THREADS.to_string()]))?;
+    let mut target = start(builds, blocks)?;
     let mut memprof = Watching::start(builds.product(), target.pid())?;
     let fill = load(&mut memprof, &mut target, ["fill", "live block", "fill"], 0)?;
     let pairs = load(&mut memprof, &mut target, ["pairs", "malloc and free at once", "pairs"], seconds)?;
@@ -84,8 +99,29 @@ fn run(builds: &Builds, blocks: u64, seconds: u64) -> Result<(Figures, u64)> {
         is_right: is_right(&report, done),
         lost: report["lost"]["causes"].as_object().cloned().unwrap_or_default(),
         loads: vec![fill.0, pairs.0, replace.0],
+        reports: Vec::new(),
     };
     Ok((figures, memprof.peak_bytes()?))
+}
+
+/// Has blocks made, and then replaced for some seconds, in the middle of which memprof is to report.
+fn reporting(builds: &Builds, blocks: u64, format: &'static str, output: &[&str]) -> Result<Reporting> {
+    const SECONDS: u64 = 10;
+    eprintln!("scale: {blocks} live blocks, reported as {format}");
+    let mut target = start(builds, blocks)?;
+    let mut memprof = Watching::start_with(builds.product(), target.pid(), output)?;
+    target.tell("fill 0")?;
+    target.done()?;
+    target.tell(&format!("replace {SECONDS}"))?;
+    std::thread::sleep(Duration::from_secs(SECONDS / 2));
+    let (_, took) = memprof.first_line_of_report()?;
+    target.done()?;
+    Ok(Reporting { format, seconds: took.as_secs_f64() })
+}
+
+fn start(builds: &Builds, blocks: u64) -> Result<Target> {
+    let mut program = Command::new(builds.program("scale"));
+    Target::start(program.args([blocks.to_string(), THREADS.to_string()]))
 }
 
 fn load(
@@ -153,6 +189,8 @@ fn print(figures: &Figures) {
     };
     let head = ["load", "each second", "own CPU each", "own CPU, %", "at 500,000 a second, %", "time to report"];
     eprintln!("\n{}\n", markdown(&head, figures.loads.iter().map(row)));
+    let reports = figures.reports.iter().map(|report| [report.format.to_owned(), time(report.seconds * 1e9)]);
+    eprintln!("{}\n", markdown(&["report", "time"], reports));
     let Figures { live_blocks, bytes_for_each_block, lost, is_right, .. } = figures;
     let lost: u64 = lost.values().filter_map(Value::as_u64).sum();
     let verdict = if *is_right { "right" } else { "WRONG" };

@@ -23,10 +23,15 @@ pub(super) struct Watching {
 }
 
 impl Watching {
-    /// Starts it, and waits until its probes are in.
-    pub(super) fn start(mut memprof: Command, pid: u32) -> Result<Self> {
+    /// Starts it, and waits until its probes are in. It reports in JSON.
+    pub(super) fn start(memprof: Command, pid: u32) -> Result<Self> {
+        Self::start_with(memprof, pid, &["--format", "json"])
+    }
+
+    /// Starts it likewise, with these options for where it reports, and how.
+    pub(super) fn start_with(mut memprof: Command, pid: u32, output: &[&str]) -> Result<Self> {
         let (reader, writer) = std::io::pipe().context("cannot make a pipe")?;
-        memprof.args(["--verbose", "--format", "json", "--interval", "1h", "--pid", &pid.to_string()]);
+        memprof.args(["--verbose", "--interval", "1h", "--pid", &pid.to_string()]).args(output);
         memprof.stdin(Stdio::null()).stdout(writer.try_clone()?).stderr(writer);
         let start = Instant::now();
         let child = memprof.spawn().context("cannot start memprof")?;
@@ -38,13 +43,20 @@ impl Watching {
         Ok(watching)
     }
 
-    /// A report of now, and how long it took.
+    /// A report of now, in JSON, and how long it took.
     pub(super) fn report(&mut self) -> Result<(Value, Duration)> {
+        let (line, took) = self.first_line_of_report()?;
+        Ok((serde_json::from_str(&line).context("memprof's report")?, took))
+    }
+
+    /// How a report of now begins, in JSON or as text, and how long it took: it is made before it is written, and files are written before
+    /// standard output is.
+    pub(super) fn first_line_of_report(&mut self) -> Result<(String, Duration)> {
         let start = Instant::now();
         self.signal(Signal::USR1)?;
-        let line = self.hear(|line| line.starts_with('{').then(|| line.to_owned()))?;
-        let took = start.elapsed();
-        Ok((serde_json::from_str(&line).context("memprof's report")?, took))
+        let begins = |line: &str| line.starts_with('{') || line.contains("  outstanding ");
+        let line = self.hear(|line| begins(line).then(|| line.to_owned()))?;
+        Ok((line, start.elapsed()))
     }
 
     /// Processor time that it has used, to a hundredth of a second.

@@ -1,4 +1,4 @@
-//! How often the rule for a pc is in the cache, in a python3 that works.
+//! How often the rule for a pc is in the cache, and a stack as it was before, in a python3 that works.
 
 use std::process::Stdio;
 
@@ -20,6 +20,8 @@ pub(in crate::bench) struct Figures {
     lookups: u64,
     misses: u64,
     hit_rate: f64,
+    stacks: u64,
+    as_before: u64,
 }
 
 pub(super) fn measure(arguments: &Arguments, builds: &Builds) -> Result<Figures> {
@@ -32,8 +34,12 @@ pub(super) fn measure(arguments: &Arguments, builds: &Builds) -> Result<Figures>
     launched.work()?;
     let counts = counters_of(launched.pid(), "CACHE_COUNTS")?;
     launched.finish()?;
-    let [lookups, misses] = *counts else { return Err(anyhow::anyhow!("two counters")).context("CACHE_COUNTS") };
+    let [lookups, misses, stacks, as_before] = *counts else {
+        return Err(anyhow::anyhow!("four counters")).context("CACHE_COUNTS");
+    };
     let hit_rate = 1.0 - misses as f64 / lookups as f64;
-    eprintln!("\nRule cache on python3: {lookups} looked up, {misses} missed, {:.3} % hit\n", hit_rate * 100.0);
-    Ok(Figures { lookups, misses, hit_rate })
+    eprintln!("\nRule cache on python3: {lookups} looked up, {misses} missed, {:.3} % hit", hit_rate * 100.0);
+    let share = as_before as f64 / stacks as f64;
+    eprintln!("Stacks there: {stacks}, {as_before} as they were before, {:.1} %\n", share * 100.0);
+    Ok(Figures { lookups, misses, hit_rate, stacks, as_before })
 }

@@ -22,12 +22,14 @@ pub(in crate::bench) struct Figures {
     unprofiled: f64,
     floor: f64,
     no_stack: f64,
+    walked: f64,
     memprof: f64,
 }
 
 pub(super) fn measure(arguments: &Arguments, builds: &Builds) -> Result<Figures> {
-    const VARIANTS: [Option<Variant>; 4] = [None, Some(Variant::Empty), Some(Variant::NoStack), Some(Variant::Full)];
-    let mut runs = [const { Vec::new() }; 4];
+    const VARIANTS: [Option<Variant>; 5] =
+        [None, Some(Variant::Empty), Some(Variant::NoStack), Some(Variant::NoMemos), Some(Variant::Full)];
+    let mut runs = [const { Vec::new() }; VARIANTS.len()];
     for number in 0..arguments.runs {
         eprint!("\rpair: run {}   ", number + 1);
         for (variant, runs) in VARIANTS.into_iter().zip(&mut runs) {
@@ -35,8 +37,8 @@ pub(super) fn measure(arguments: &Arguments, builds: &Builds) -> Result<Figures>
         }
     }
     eprintln!();
-    let [unprofiled, floor, no_stack, memprof] = runs.map(median);
-    let figures = Figures { unprofiled, floor, no_stack, memprof };
+    let [unprofiled, floor, no_stack, walked, memprof] = runs.map(median);
+    let figures = Figures { unprofiled, floor, no_stack, walked, memprof };
     print(&figures);
     Ok(figures)
 }
@@ -58,9 +60,14 @@ fn run(builds: &Builds, variant: Option<Variant>, pairs: u64) -> Result<f64> {
 }
 
 fn print(figures: &Figures) {
-    let Figures { unprofiled, floor, no_stack, memprof } = *figures;
-    let named =
-        [("unprofiled", unprofiled), ("floor", floor), ("memprof without stacks", no_stack), ("memprof", memprof)];
+    let Figures { unprofiled, floor, no_stack, walked, memprof } = *figures;
+    let named = [
+        ("unprofiled", unprofiled),
+        ("floor", floor),
+        ("memprof without stacks", no_stack),
+        ("memprof, every stack walked", walked),
+        ("memprof", memprof),
+    ];
     let rows = named.map(|(name, value)| [name.to_owned(), figure(value), figure(value / floor)]);
     let head = ["malloc/free pair, depth 16", "ns", "of floor"];
     eprintln!("\n{}\n", markdown(&head, rows));

@@ -1,5 +1,5 @@
-//! Nanoseconds for each captured stack, by memprof's unwinder and by the kernel's frame-pointer walk: the run time of the return
-//! program, less that of the same program without stacks.
+//! Nanoseconds for each captured stack that is as it was before, that memprof walks, and that the kernel walks by frame pointers: the run
+//! time of the return program, less that of the same program without stacks.
 
 use std::process::Stdio;
 
@@ -18,7 +18,7 @@ use crate::bench::{
 
 const DEPTHS: [u32; 3] = [6, 16, 64];
 const PROGRAMS: [(&str, bool); 2] = [("pair", false), ("pair-with-frame-pointers", true)];
-const VARIANTS: [Variant; 3] = [Variant::NoStack, Variant::Full, Variant::KernelWalk];
+const VARIANTS: [Variant; 4] = [Variant::NoStack, Variant::Full, Variant::NoMemos, Variant::KernelWalk];
 const STACKS: u64 = 100_000;
 
 /// Of one program at one depth; nanoseconds for each stack, medians.
@@ -27,6 +27,8 @@ pub(in crate::bench) struct Figures {
     depth: u32,
     frame_pointers: bool,
     memprof: f64,
+    /// If every stack is walked.
+    walked: f64,
     /// Frames in the report.
     memprof_frames: usize,
     kernel_walk: f64,
@@ -55,8 +57,8 @@ pub(super) fn measure(arguments: &Arguments, builds: &Builds) -> Result<Vec<Figu
 }
 
 /// Of each variant as many as were asked for, one variant after the other.
-fn runs(arguments: &Arguments, builds: &Builds, program: &str, depth: u32) -> Result<[Vec<Run>; 3]> {
-    let mut runs = [const { Vec::new() }; 3];
+fn runs(arguments: &Arguments, builds: &Builds, program: &str, depth: u32) -> Result<[Vec<Run>; VARIANTS.len()]> {
+    let mut runs = [const { Vec::new() }; VARIANTS.len()];
     for number in 0..arguments.runs {
         eprint!("\rstacks: {program}, depth {depth}, run {}   ", number + 1);
         for (variant, runs) in VARIANTS.into_iter().zip(&mut runs) {
@@ -89,13 +91,18 @@ fn frames_of_leak(report: &Value) -> usize {
 }
 
 impl Figures {
-    fn of(depth: u32, frame_pointers: bool, [no_stack, full, kernel_walk]: &[Vec<Run>; 3]) -> Self {
+    fn of(
+        depth: u32,
+        frame_pointers: bool,
+        [no_stack, full, no_memos, kernel_walk]: &[Vec<Run>; VARIANTS.len()],
+    ) -> Self {
         let nanoseconds = |runs: &[Run]| median(runs.iter().map(|run| run.nanoseconds));
         let frames = |runs: &[Run]| runs.last().map_or(0, |run| run.frames);
         Self {
             depth,
             frame_pointers,
             memprof: nanoseconds(full) - nanoseconds(no_stack),
+            walked: nanoseconds(no_memos) - nanoseconds(no_stack),
             memprof_frames: frames(full),
             kernel_walk: nanoseconds(kernel_walk) - nanoseconds(no_stack),
             kernel_walk_frames: frames(kernel_walk),
@@ -109,6 +116,7 @@ fn print(figures: &[Figures]) {
         "depth",
         "frame pointers",
         "memprof, ns",
+        "if walked, ns",
         "frames",
         "kernel's walk, ns",
         "frames",
@@ -120,6 +128,7 @@ fn print(figures: &[Figures]) {
             figures.depth.to_string(),
             if figures.frame_pointers { "yes" } else { "no" }.to_owned(),
             figure(figures.memprof),
+            figure(figures.walked),
             figures.memprof_frames.to_string(),
             figure(figures.kernel_walk),
             figures.kernel_walk_frames.to_string(),

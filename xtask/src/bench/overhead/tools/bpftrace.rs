@@ -70,7 +70,7 @@ fn parse(output: &str) -> Answer {
         Found { bytes, blocks: Some(blocks), frames }
     };
     let lost = lines.iter().filter_map(|line| line["data"]["events"].as_u64()).sum();
-    Answer { stacks: sums.into_iter().map(found).collect(), lost: Some(lost), slowdown: None }
+    Answer { stacks: sums.into_iter().map(found).collect(), lost: Some(lost), cost_percent: None }
 }
 
 #[cfg(test)]
@@ -89,6 +89,6 @@ mod tests {
         );
         let of_two = Found { bytes: 5, blocks: Some(1), frames: 2 };
         let of_one = Found { bytes: 13, blocks: Some(2), frames: 1 };
-        assert_eq!(parse(output), Answer { stacks: vec![of_two, of_one], lost: Some(0), slowdown: None });
+        assert_eq!(parse(output), Answer { stacks: vec![of_two, of_one], lost: Some(0), cost_percent: None });
     }
 }

@@ -44,5 +44,5 @@ fn parse(profile: &Value) -> Answer {
         })
     };
     let stacks = profile["pps"].as_array().map_or(&[][..], Vec::as_slice);
-    Answer { stacks: stacks.iter().filter_map(found).collect(), lost: None, slowdown: None }
+    Answer { stacks: stacks.iter().filter_map(found).collect(), lost: None, cost_percent: None }
 }

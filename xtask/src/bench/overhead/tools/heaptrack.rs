@@ -36,7 +36,7 @@ impl Tool for Heaptrack {
         print.arg("--file").arg(task.output.with_extension("zst")).args(["--flamegraph-cost-type", "leaked"]);
         process::output(print.arg("--print-flamegraph").arg(&folded))?;
         let text = fs::read_to_string(&folded).context("heaptrack_print wrote nothing")?;
-        Ok(Some(Answer { stacks: text.lines().filter_map(parse).collect(), lost: None, slowdown: None }))
+        Ok(Some(Answer { stacks: text.lines().filter_map(parse).collect(), lost: None, cost_percent: None }))
     }
 }
 

@@ -45,7 +45,7 @@ impl Tool for Memleak {
         let output = fs::read_to_string(task.output).context("memleak printed nothing")?;
         let lost = messages.lines().filter_map(blocks_without_stack).sum();
         let stacks = stacks(&output).context("memleak was interrupted before it waited for that, and did not look")?;
-        Ok(Some(Answer { stacks, lost: Some(lost), slowdown: None }))
+        Ok(Some(Answer { stacks, lost: Some(lost), cost_percent: None }))
     }
 }
 

@@ -112,9 +112,8 @@ fn parse(report: Value) -> Answer {
             frames: stack["frames"].as_array()?.len(),
         })
     };
-    let percent = report["processes"][0]["overhead"]["percent"].as_f64();
-    let slowdown = percent.map(|percent| 1.0 / (1.0 - percent / 100.0));
-    Answer { stacks: stacks.iter().filter_map(found).collect(), lost, slowdown }
+    let cost_percent = report["processes"][0]["overhead"]["percent"].as_f64();
+    Answer { stacks: stacks.iter().filter_map(found).collect(), lost, cost_percent }
 }
 
 #[cfg(test)]
@@ -129,7 +128,7 @@ mod tests {
         let lost = json!({"allocations": 1, "frees": 2, "stacks": 0});
         let report = json!({"lost": lost, "processes": [{"stacks": [stack], "overhead": {"percent": 75.0}}]});
         let found = Found { bytes: 70, blocks: Some(7), frames: 3 };
-        assert_eq!(parse(report), Answer { stacks: vec![found], lost: Some(3), slowdown: Some(4.0) });
+        assert_eq!(parse(report), Answer { stacks: vec![found], lost: Some(3), cost_percent: Some(75.0) });
     }
 
     #[test]

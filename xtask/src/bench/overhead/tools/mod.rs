@@ -35,8 +35,8 @@ pub(super) struct Answer {
     pub(super) stacks: Vec<Found>,
     /// Events that it knows to have lost.
     pub(super) lost: Option<u64>,
-    /// How many times as much processor time the program took for it, as the tool itself estimates.
-    pub(super) slowdown: Option<f64>,
+    /// How much of the program's processor time was the tool's, as it estimates itself, in percent.
+    pub(super) cost_percent: Option<f64>,
 }
 
 /// Blocks that were never freed, of one stack.

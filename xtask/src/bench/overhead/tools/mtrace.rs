@@ -83,7 +83,7 @@ impl Live {
             *sum = (sum.0 + size, sum.1 + 1);
         }
         let stacks = sums.into_values().map(|(bytes, blocks)| Found { bytes, blocks: Some(blocks), frames: 1 });
-        Answer { stacks: stacks.collect(), lost: None, slowdown: None }
+        Answer { stacks: stacks.collect(), lost: None, cost_percent: None }
     }
 }
 
@@ -101,6 +101,6 @@ mod tests {
         }
         live.apply("@ a:[0x1] - 0x10");
         let found = Found { bytes: 9, blocks: Some(1), frames: 1 };
-        assert_eq!(live.answer(), Answer { stacks: vec![found], lost: None, slowdown: None });
+        assert_eq!(live.answer(), Answer { stacks: vec![found], lost: None, cost_percent: None });
     }
 }

@@ -171,6 +171,7 @@ fn parse(builds: &Builds, times: u64) -> Vec<OsString> {
 /// The compiler proper, which `g++` would start.
 fn compile(builds: &Builds, _: u64) -> Vec<OsString> {
     let compiler = process::output(Command::new("g++").arg("-print-prog-name=cc1plus")).unwrap_or_default();
-    let options = ["-quiet", "-fpreprocessed", "-std=c++17", "-fsyntax-only"].map(OsString::from);
+    // Even so it would make a file, beside the source.
+    let options = ["-quiet", "-fpreprocessed", "-std=c++17", "-fsyntax-only", "-o", "/dev/null"].map(OsString::from);
     std::iter::once(compiler.into()).chain(options).chain([builds.program("templates.ii").into()]).collect()
 }
