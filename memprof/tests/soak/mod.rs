@@ -30,6 +30,10 @@ const LEAST_REPORTS: u32 = 3;
 const LONGEST_RUN: Duration = Duration::from_secs(10);
 const LATE_RUN: Duration = Duration::from_secs(1);
 
+/// Of what observing all costs, so much is allowed: that takes windows, and is more than twice what frees alone cost. Both are measured, each
+/// by a memprof of its own, and a busy machine has been seen to put one of them at nearly twice the other's measure.
+const SHARE_OF_COST: f64 = 0.8;
+
 /// For the last comparisons, and for memprof to leave.
 const TIME_TO_END: Duration = Duration::from_secs(4);
 
@@ -39,8 +43,8 @@ impl Round {
         let start = Instant::now();
         let mut target = self.start(traffic);
         if self.mode == Mode::Windows {
-            let cost = self.cost_of_all(&mut target);
-            self.options.extend(["--max-overhead".into(), format!("{:.3}%", cost / 2.0)]);
+            let limit = self.cost_of_all(&mut target) * SHARE_OF_COST;
+            self.options.extend(["--max-overhead".into(), format!("{limit:.3}%")]);
         }
         let options: Vec<_> = self.options.iter().map(String::as_str).collect();
         let mut memprof = attach(target.pid(), &options);
@@ -87,7 +91,7 @@ impl Round {
         run.last().clone()
     }
 
-    /// What observing all of the traffic costs, in percent: half of that takes windows.
+    /// What observing all of the traffic costs, in percent.
     fn cost_of_all(&self, target: &mut Target) -> f64 {
         let mut memprof = attach(target.pid(), &["--interval", "1s"]);
         memprof.ready();
