@@ -126,7 +126,7 @@ impl Recorder {
         let of_stack = |counts: &StackCounts| {
             let allocations = self.sampling.allocations(counts.units);
             let can_tell = self.sampling.bytes().is_none() && !self.tracing.is_on();
-            let temporary = can_tell.then(|| allocations.saturating_sub_signed(counts.lasting).min(allocations));
+            let temporary = can_tell.then(|| allocations.saturating_sub(counts.lasting.max(0).cast_unsigned()));
             StackTotals { allocations, allocated_bytes: counts.bytes, temporary }
         };
         let known = counted.into_iter().flatten();
