@@ -161,7 +161,7 @@ impl Memprof {
     }
 
     /// Kills it, and asserts that nothing is left of it, but for `spared` that it has started.
-    fn kill(mut self, spared: Option<u32>) {
+    fn kill(self, spared: Option<u32>) {
         let objects = KernelObjects::of(self.pid());
         assert!(!objects.programs.is_empty() && !objects.maps.is_empty(), "{objects:?}");
         let listed = objects.listed();
@@ -170,6 +170,16 @@ impl Memprof {
             (&objects.programs, &objects.maps),
             "the kernel lists what it has"
         );
+        self.end(&objects, spared);
+    }
+
+    /// Kills it where it is, be it that it closes what it has, and asserts that nothing is left of that.
+    fn kill_while_it_ends(self) {
+        let objects = KernelObjects::of(self.pid());
+        self.end(&objects, None);
+    }
+
+    fn end(mut self, objects: &KernelObjects, spared: Option<u32>) {
         let children = descendants(self.pid());
         self.0.kill().unwrap();
         self.0.wait().unwrap();
@@ -224,7 +234,7 @@ fn while_it_loads_attaches_and_detaches() {
         memprof.wait_for(ATTACHED);
         wait_until("it detaches", || KernelObjects::of(memprof.pid()).links.len() < all);
         std::thread::sleep(Duration::from_millis(25) * delay);
-        memprof.kill(None);
+        memprof.kill_while_it_ends();
         wait_until(UNTOUCHED, is_untouched);
     }
     assert_works_to_its_end(worker);
