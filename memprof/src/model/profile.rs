@@ -320,21 +320,9 @@ impl<F> Snapshot<F> {
     }
 
     /// The same snapshot, each stack's frames replaced by `name(frames)`.
-    pub fn map_frames<G>(self, mut name: impl FnMut(Vec<F>) -> Vec<G>) -> Snapshot<G> {
-        let processes = self.processes.into_iter().map(|process| process.map_frames(&mut name)).collect();
-        Snapshot {
-            time: self.time,
-            elapsed: self.elapsed,
-            since_previous: self.since_previous,
-            sample_bytes: self.sample_bytes,
-            max_overhead: self.max_overhead,
-            losses: self.losses,
-            warnings: self.warnings,
-            moment: self.moment,
-            ranking: self.ranking,
-            processes,
-            ended: self.ended,
-        }
+    pub fn map_frames<G>(mut self, mut name: impl FnMut(Vec<F>) -> Vec<G>) -> Snapshot<G> {
+        let processes = std::mem::take(&mut self.processes);
+        self.with_processes(processes.into_iter().map(|process| process.map_frames(&mut name)).collect())
     }
 
     /// Whether it is what a log of calls comes to: nothing is known of ages, nor of time.
@@ -344,8 +332,8 @@ impl<F> Snapshot<F> {
 
     /// The same, but for its processes.
     #[must_use]
-    pub fn with_processes(&self, processes: Vec<ProcessSnapshot<F>>) -> Self {
-        Self {
+    pub fn with_processes<G>(&self, processes: Vec<ProcessSnapshot<G>>) -> Snapshot<G> {
+        Snapshot {
             time: self.time,
             elapsed: self.elapsed,
             since_previous: self.since_previous,
@@ -387,8 +375,8 @@ impl<F> ProcessSnapshot<F> {
 
     /// The same, but for its stacks, the first of `selected_stacks`.
     #[must_use]
-    pub fn with_stacks(&self, stacks: Vec<StackSnapshot<F>>, selected_stacks: usize) -> Self {
-        Self {
+    pub fn with_stacks<G>(&self, stacks: Vec<StackSnapshot<G>>, selected_stacks: usize) -> ProcessSnapshot<G> {
+        ProcessSnapshot {
             pid: self.pid,
             command: self.command.clone(),
             identity: self.identity.clone(),
@@ -409,26 +397,9 @@ impl<F> ProcessSnapshot<F> {
         }
     }
 
-    fn map_frames<G>(self, name: &mut impl FnMut(Vec<F>) -> Vec<G>) -> ProcessSnapshot<G> {
-        ProcessSnapshot {
-            pid: self.pid,
-            command: self.command,
-            identity: self.identity,
-            exited: self.exited,
-            outstanding: self.outstanding,
-            standard_error: self.standard_error,
-            scaled: self.scaled,
-            overhead: self.overhead,
-            verdict: self.verdict,
-            growth_bytes: self.growth_bytes,
-            peak: self.peak,
-            history: self.history,
-            totals: self.totals,
-            stacks: self.stacks.into_iter().map(|stack| stack.map_frames(name)).collect(),
-            selected_stacks: self.selected_stacks,
-            suppressed: self.suppressed,
-            truncated_stacks: self.truncated_stacks,
-        }
+    fn map_frames<G>(mut self, name: &mut impl FnMut(Vec<F>) -> Vec<G>) -> ProcessSnapshot<G> {
+        let stacks = std::mem::take(&mut self.stacks);
+        self.with_stacks(stacks.into_iter().map(|stack| stack.map_frames(name)).collect(), self.selected_stacks)
     }
 }
 

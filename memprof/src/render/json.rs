@@ -190,7 +190,7 @@ struct StackView<'a> {
     growth_bytes: i64,
     total_allocations: u64,
     total_bytes: u64,
-    /// Null while sampling.
+    /// Null with `--sample`, with `--max-overhead` and in a trace.
     temporary_allocations: Option<u64>,
     at_peak: OutstandingView,
     oldest_seconds: f64,
